@@ -1,0 +1,214 @@
+//! What is known about the node besides packets: namespaces, interfaces, addresses, listeners, counters.
+//!
+//! Pure. Sources (`identity`) send [`Delta`]s; the engine applies them; rules read the result.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::event::{HookId, IfIndex, Ktime, Netns, Proto};
+
+/// One piece of news about the node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delta {
+    Node(Node),
+    /// What this trace cannot see, and why.
+    Blind(BlindSpot),
+    Namespace(Namespace),
+    /// Replaces what was known of this interface.
+    Link(Link),
+    LinkGone { netns: Netns, ifindex: IfIndex },
+    /// Replaces the listening sockets of a namespace.
+    Listeners { netns: Netns, sockets: Vec<Listener> },
+    /// Replaces the counters of a namespace; the first set is the baseline.
+    Counters { netns: Netns, at: Ktime, values: BTreeMap<String, u64> },
+    /// Replaces the foreign BPF programs attached to an interface.
+    Programs { netns: Netns, ifindex: IfIndex, programs: Vec<Program> },
+}
+
+/// Facts that hold for the whole trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub name: String,
+    pub netns: Netns,
+    /// Nanoseconds to add to a [`Ktime`] to get nanoseconds since the Unix epoch.
+    pub wall_offset: i64,
+    pub kernel: String,
+    /// See DESIGN §4.
+    pub tier: u8,
+    pub hooks: Vec<HookId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlindSpot {
+    /// A hook or capability by its name in `netdiag doctor`.
+    pub what: String,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    pub netns: Netns,
+    pub kind: NamespaceKind,
+    /// Name below /run/netns, or `pid N`.
+    pub name: Option<String>,
+    /// The user asked for this one.
+    pub target: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamespaceKind {
+    Node,
+    /// Behind an interface of the node that is no uplink.
+    Pod,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub netns: Netns,
+    pub ifindex: IfIndex,
+    pub name: Arc<str>,
+    pub role: Role,
+    /// The other end of a veth pair, where it could be found.
+    pub peer: Option<(Netns, IfIndex)>,
+    pub up: bool,
+    pub mtu: u32,
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Node-side end of a pod's veth.
+    PodVeth,
+    /// Leads off the node.
+    Uplink,
+    Bridge,
+    /// vxlan, geneve, ipip …
+    Tunnel,
+    Loopback,
+    /// Inside a pod.
+    PodInterface,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    pub proto: Proto,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// `tcx ingress`, `tc egress`, `xdp` …
+    pub attach: String,
+    pub name: String,
+    pub id: u32,
+}
+
+/// The sum of all deltas so far.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    pub node: Option<Node>,
+    pub blind: Vec<BlindSpot>,
+    namespaces: BTreeMap<Netns, Namespace>,
+    links: BTreeMap<(Netns, IfIndex), Link>,
+    listeners: BTreeMap<Netns, Vec<Listener>>,
+    counters: BTreeMap<Netns, CounterPair>,
+    programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct CounterPair {
+    baseline: BTreeMap<String, u64>,
+    latest: BTreeMap<String, u64>,
+}
+
+impl Inventory {
+    pub fn apply(&mut self, delta: Delta) {
+        match delta {
+            Delta::Node(node) => self.node = Some(node),
+            Delta::Blind(spot) => {
+                if !self.blind.contains(&spot) {
+                    self.blind.push(spot);
+                }
+            }
+            Delta::Namespace(namespace) => {
+                self.namespaces.insert(namespace.netns, namespace);
+            }
+            Delta::Link(link) => {
+                self.links.insert((link.netns, link.ifindex), link);
+            }
+            Delta::LinkGone { netns, ifindex } => {
+                // The tombstone stays: packets seen before the link went still need its name and role.
+                if let Some(link) = self.links.get_mut(&(netns, ifindex)) {
+                    link.up = false;
+                }
+            }
+            Delta::Listeners { netns, sockets } => {
+                self.listeners.insert(netns, sockets);
+            }
+            Delta::Counters { netns, at: _, values } => {
+                let pair = self.counters.entry(netns).or_insert_with(|| CounterPair {
+                    baseline: values.clone(),
+                    latest: BTreeMap::new(),
+                });
+                pair.latest = values;
+            }
+            Delta::Programs { netns, ifindex, programs } => {
+                self.programs.insert((netns, ifindex), programs);
+            }
+        }
+    }
+
+    pub fn link(&self, netns: Netns, ifindex: IfIndex) -> Option<&Link> {
+        self.links.get(&(netns, ifindex))
+    }
+
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    pub fn namespace(&self, netns: Netns) -> Option<&Namespace> {
+        self.namespaces.get(&netns)
+    }
+
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.values()
+    }
+
+    pub fn node_netns(&self) -> Option<Netns> {
+        self.node.as_ref().map(|node| node.netns)
+    }
+
+    /// The namespace on this node that owns an address; pods before the node itself.
+    pub fn owner_of(&self, address: IpAddr) -> Option<&Namespace> {
+        let owns = |kind| {
+            self.links
+                .values()
+                .filter(|link| link.role != Role::Loopback && link.addresses.contains(&address))
+                .filter_map(|link| self.namespaces.get(&link.netns))
+                .find(|namespace| namespace.kind == kind)
+        };
+        owns(NamespaceKind::Pod).or_else(|| owns(NamespaceKind::Node))
+    }
+
+    /// Empty when unknown: a rule may say what listens, never that nothing does.
+    pub fn listeners(&self, netns: Netns) -> &[Listener] {
+        self.listeners.get(&netns).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn programs(&self, netns: Netns, ifindex: IfIndex) -> &[Program] {
+        self.programs.get(&(netns, ifindex)).map_or(&[], Vec::as_slice)
+    }
+
+    /// How far a counter moved since the trace began; `None` when it was never read.
+    pub fn counter_delta(&self, netns: Netns, name: &str) -> Option<u64> {
+        let pair = self.counters.get(&netns)?;
+        Some(pair.latest.get(name)?.saturating_sub(*pair.baseline.get(name)?))
+    }
+
+    /// The latest value of a counter.
+    pub fn counter(&self, netns: Netns, name: &str) -> Option<u64> {
+        self.counters.get(&netns)?.latest.get(name).copied()
+    }
+}
