@@ -243,7 +243,9 @@ pub struct Remediation {
 pub fn describe(endpoint: &Endpoint, address: IpAddr) -> String {
     match endpoint {
         Endpoint { host: true, .. } => format!("this node ({address})"),
-        Endpoint { netns: Some(name), .. } => format!("{name} ({address})"),
+        Endpoint {
+            netns: Some(name), ..
+        } => format!("{name} ({address})"),
         _ => address.to_string(),
     }
 }
