@@ -188,9 +188,9 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// With lost events a hop that was not seen proves nothing.
+    /// That nothing was seen beyond a drop proves nothing when events were lost; a refusal that was seen stays seen.
     fn honest(&self, mut finding: Finding) -> Finding {
-        let rests_on_absence = finding.drop.is_none() && finding.refused_at.is_none();
+        let rests_on_absence = finding.outcome != Outcome::Refused;
         if self.lost > 0 && rests_on_absence && finding.confidence == Confidence::Proven {
             finding.confidence = Confidence::Inferred;
         }
