@@ -251,7 +251,7 @@ impl<'a> Case<'a> {
             .is_some_and(|namespace| namespace.kind == NamespaceKind::Pod);
         self.flow
             .of(Direction::Reply)
-            .any(|sighting| self.flow.reached_initiator(pod, sighting))
+            .any(|sighting| sighting.is_with_initiator(pod))
     }
 
     pub fn established(&self) -> bool {
@@ -326,6 +326,10 @@ impl<'a> Case<'a> {
                 .any(|sighting| sighting.last > since);
         if answered {
             return true;
+        }
+        // An answer nobody on this node knows is no stray: see CONNTRACK_LOST.
+        if group.kind == DropKind::NoSocket && group.direction == Direction::Reply {
+            return false;
         }
         let tcp = &flow.tcp;
         let over =

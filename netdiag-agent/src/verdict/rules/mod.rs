@@ -3,6 +3,9 @@
 mod blackhole_route;
 mod bpf_program_drop;
 mod checksum;
+mod conntrack_full;
+mod conntrack_invalid;
+mod conntrack_lost;
 mod dns_timeout;
 mod host_firewall_drop;
 mod listen_overflow;
@@ -14,7 +17,9 @@ mod no_route;
 mod peer_refused;
 mod port_not_listening;
 mod prohibit_route;
+mod routing_loop;
 mod rp_filter;
+mod snat_ports_exhausted;
 mod socket_buffer_full;
 mod ttl_expired;
 mod unknown;
@@ -45,12 +50,16 @@ pub struct Page {
 
 /// All rules, in the order they are tried: drops by kind, refusals, silence, and what nobody else could name.
 pub const RULES: &[&dyn Rule] = &[
+    &conntrack_full::ConntrackFull,
+    &snat_ports_exhausted::SnatPortsExhausted,
+    &conntrack_invalid::ConntrackInvalid,
     &host_firewall_drop::HostFirewallDrop,
     &blackhole_route::BlackholeRoute,
     &prohibit_route::ProhibitRoute,
     &no_route::NoRoute,
     &rp_filter::RpFilter,
     &martian::Martian,
+    &routing_loop::RoutingLoop,
     &ttl_expired::TtlExpired,
     &mtu_exceeded::MtuExceeded,
     &neigh_failed::NeighFailed,
@@ -58,6 +67,7 @@ pub const RULES: &[&dyn Rule] = &[
     &checksum::Checksum,
     &socket_buffer_full::SocketBufferFull,
     &listen_overflow::ListenOverflow,
+    &conntrack_lost::ConntrackLost,
     &port_not_listening::PortNotListening,
     &peer_refused::PeerRefused,
     &dns_timeout::DnsTimeout,
