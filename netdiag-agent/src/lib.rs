@@ -8,5 +8,6 @@
 
 pub mod engine;
 pub mod event;
+pub mod identity;
 pub mod inventory;
 pub mod verdict;
