@@ -4,15 +4,16 @@
 //! only place that speaks netlink and reads /proc. All calls block for a few milliseconds and run their work on an own
 //! thread inside the namespace asked for, so async callers want `spawn_blocking`; [`links::Watch`] alone is async.
 
-//TODO pub mod conntrack;
-//TODO pub mod counters;
+pub mod conntrack;
+pub mod counters;
 mod error;
-//TODO pub mod links;
+pub mod links;
 mod netlink;
 pub mod netns;
-//TODO pub mod programs;
+pub mod programs;
 mod roles;
-//TODO pub mod sockets;
+mod scene;
+pub mod sockets;
 pub mod target;
 #[cfg(test)]
 mod testing;

@@ -35,41 +35,39 @@ impl Channel {
     }
 
     /// All answers to a dump request.
-    pub(super) fn dump<T>(&mut self, request: &T) -> io::Result<Vec<T>>
-    where
-        T: NetlinkSerializable + NetlinkDeserializable + Clone + Debug,
-    {
-        for _ in 1..DUMP_TRIES {
-            let (answers, interrupted) = self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP)?;
-            if !interrupted {
-                return Ok(answers);
+    pub(super) fn dump<T: Message>(&mut self, request: &T) -> io::Result<Vec<T>> {
+        let mut answers = Vec::new();
+        for _ in 0..DUMP_TRIES {
+            answers.clear();
+            if !self.dump_each(request, |answer| answers.push(answer))? {
+                break;
             }
         }
-        // A table that never rests: what was read last is as good as it gets.
-        Ok(self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP)?.0)
+        // Of a table that never rests, what was read last is as good as it gets.
+        Ok(answers)
+    }
+
+    /// Hands over the answers to a dump one by one; true when the table changed meanwhile.
+    pub(super) fn dump_each<T: Message>(&mut self, request: &T, mut take: impl FnMut(T)) -> io::Result<bool> {
+        self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP, &mut take)
     }
 
     /// The answer to a request about one object.
-    pub(super) fn get<T>(&mut self, request: &T) -> io::Result<T>
-    where
-        T: NetlinkSerializable + NetlinkDeserializable + Clone + Debug,
-    {
-        let (answers, _) = self.exchange(request, NLM_F_REQUEST)?;
-        answers
-            .into_iter()
-            .next()
-            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    pub(super) fn get<T: Message>(&mut self, request: &T) -> io::Result<T> {
+        let mut answer = None;
+        self.exchange(request, NLM_F_REQUEST, &mut |message| answer = Some(message))?;
+        answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
-    fn exchange<T>(&mut self, request: &T, flags: u16) -> io::Result<(Vec<T>, bool)>
-    where
-        T: NetlinkSerializable + NetlinkDeserializable + Clone + Debug,
-    {
+    fn exchange<T: Message>(
+        &mut self,
+        request: &T,
+        flags: u16,
+        take: &mut dyn FnMut(T),
+    ) -> io::Result<bool> {
         self.sequence += 1;
-        let mut message = NetlinkMessage::new(
-            NetlinkHeader::default(),
-            NetlinkPayload::InnerMessage(request.clone()),
-        );
+        let payload = NetlinkPayload::InnerMessage(request.clone());
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
         message.header.flags = flags;
         message.header.sequence_number = self.sequence;
         message.finalize();
@@ -77,69 +75,61 @@ impl Channel {
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
-        let dump = flags & NLM_F_DUMP != 0;
-        let mut reader = Reader {
-            answers: Vec::new(),
-            interrupted: false,
-            sequence: self.sequence,
-            dump,
-        };
+        let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
+        let mut reader = Reader { take, interrupted: false, sequence: self.sequence, dump };
         loop {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0)?;
-            if reader.take(&self.buffer)? {
-                return Ok((reader.answers, reader.interrupted));
+            if reader.read(&self.buffer)? {
+                return Ok(reader.interrupted);
             }
         }
     }
 }
 
-struct Reader<T> {
-    answers: Vec<T>,
+/// What one netlink family sends and receives.
+pub(super) trait Message: NetlinkSerializable + NetlinkDeserializable + Clone + Debug {}
+
+impl<T: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Message for T {}
+
+struct Reader<'a, T> {
+    take: &'a mut dyn FnMut(T),
     interrupted: bool,
     sequence: u32,
     dump: bool,
 }
 
-impl<T: NetlinkDeserializable + Debug> Reader<T> {
-    /// Takes one datagram; true when the conversation is over.
-    fn take(&mut self, datagram: &[u8]) -> io::Result<bool> {
+impl<T: Message> Reader<'_, T> {
+    /// Reads one datagram; true when the conversation is over.
+    fn read(&mut self, datagram: &[u8]) -> io::Result<bool> {
         for bytes in messages(datagram) {
-            let message = match NetlinkMessage::<T>::deserialize(bytes) {
-                Ok(message) => message,
-                Err(error) => {
-                    // One object this build cannot read must not hide the others.
-                    tracing::debug!(%error, "skipped a netlink message");
-                    if !self.dump {
-                        return Err(io::Error::new(
-                            io::ErrorKind::InvalidData,
-                            error.to_string(),
-                        ));
-                    }
-                    continue;
-                }
-            };
-            if message.header.sequence_number != self.sequence {
-                continue;
-            }
-            self.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
-            match message.payload {
-                NetlinkPayload::Done(done) if done.code < 0 => {
-                    return Err(io::Error::from_raw_os_error(-done.code));
-                }
-                NetlinkPayload::Done(_) => return Ok(true),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                NetlinkPayload::Error(_) => return Ok(true),
-                NetlinkPayload::InnerMessage(answer) => {
-                    self.answers.push(answer);
-                    if !self.dump {
+            match NetlinkMessage::<T>::deserialize(bytes) {
+                Ok(message) if message.header.sequence_number != self.sequence => {}
+                Ok(message) => {
+                    self.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+                    if self.payload(message.payload)? {
                         return Ok(true);
                     }
                 }
-                _ => {}
+                // One object this build cannot read must not hide the others.
+                Err(error) if self.dump => tracing::debug!(%error, "skipped a netlink message"),
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
             }
         }
         Ok(false)
+    }
+
+    fn payload(&mut self, payload: NetlinkPayload<T>) -> io::Result<bool> {
+        match payload {
+            NetlinkPayload::Done(done) if done.code < 0 => Err(io::Error::from_raw_os_error(-done.code)),
+            NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+            NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => Ok(true),
+            NetlinkPayload::InnerMessage(answer) => {
+                (self.take)(answer);
+                Ok(!self.dump)
+            }
+            _ => Ok(false),
+        }
     }
 }
 

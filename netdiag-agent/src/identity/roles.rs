@@ -14,16 +14,18 @@ pub(super) struct Surroundings<'a> {
     pub(super) peer_views: &'a BTreeMap<Netns, View>,
     /// The pod asked for: whatever leads to it is no way out.
     pub(super) pod: Option<Netns>,
-    /// What `--uplink` named; empty when it was left to us.
-    pub(super) named: Vec<u32>,
+    /// The uplinks where they are known already.
+    pub(super) given: Option<Vec<u32>>,
+    /// The user typed them.
+    pub(super) typed: bool,
 }
 
 impl Surroundings<'_> {
     /// Interfaces that lead off the node, by the best sign there is: named by the user, device of a default route,
     /// of a route with a gateway, hardware, and last a pair with a subnet of its own.
     pub(super) fn uplinks(&self) -> Vec<u32> {
-        if !self.named.is_empty() {
-            return self.named.clone();
+        if let Some(given) = &self.given {
+            return given.clone();
         }
         let defaults = self
             .node
@@ -188,10 +190,9 @@ impl Surroundings<'_> {
             return Role::Other;
         };
         let is_uplink = uplinks.contains(&index);
-        let named = self.named.contains(&index);
         match link.kind {
             Kind::Loopback => Role::Loopback,
-            Kind::Tunnel if !named => Role::Tunnel,
+            Kind::Tunnel if !(self.typed && is_uplink) => Role::Tunnel,
             // Packets pass the bridge and then the slave; only one of them is the edge of the node.
             Kind::Bridge if !is_uplink || self.has_uplink_slave(index, uplinks) => Role::Bridge,
             _ if is_uplink => Role::Uplink,

@@ -1,6 +1,8 @@
 use std::time::Instant;
 
 use super::*;
+use crate::event::Netns;
+use crate::inventory::NamespaceKind;
 use crate::identity::run_in;
 use crate::identity::testing::{Lab, bridge, bridged_pod, node_and_outside, pair, routed_pod, run};
 
