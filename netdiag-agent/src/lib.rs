@@ -9,5 +9,6 @@
 pub mod engine;
 pub mod event;
 pub mod flow;
+pub mod identity;
 pub mod inventory;
 pub mod verdict;
