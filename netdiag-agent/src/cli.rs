@@ -82,7 +82,10 @@ pub enum Until {
     /// Only a signal ends it.
     Interrupted,
     /// The command ended and its flows are decided; after `limit` at the latest, where one was given.
-    CommandEnded { command: Vec<OsString>, limit: Option<Duration> },
+    CommandEnded {
+        command: Vec<OsString>,
+        limit: Option<Duration>,
+    },
 }
 
 #[derive(Debug, PartialEq)]
@@ -122,7 +125,11 @@ impl Error {
             Self::Grammar(error) if error.kind() == ErrorKind::ValueValidation => {
                 // The first line names the option, the value and the fault; the rest points at --help.
                 let text = error.render().to_string();
-                writeln!(std::io::stderr(), "{}", text.lines().next().unwrap_or("error: bad value"))
+                writeln!(
+                    std::io::stderr(),
+                    "{}",
+                    text.lines().next().unwrap_or("error: bad value")
+                )
             }
             Self::Grammar(error) => error.print(),
             Self::Input(fault) => writeln!(std::io::stderr(), "error: {fault}"),

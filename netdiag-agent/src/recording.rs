@@ -31,20 +31,31 @@ pub struct Limits {
 impl Default for Limits {
     /// The longest real lines list the sockets of a busy node: 60 bytes each.
     fn default() -> Self {
-        Self { line: 4 << 20, lines: 50_000_000 }
+        Self {
+            line: 4 << 20,
+            lines: 50_000_000,
+        }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{act} recording {file}: {source}")]
-    Io { act: &'static str, file: String, source: io::Error },
+    Io {
+        act: &'static str,
+        file: String,
+        source: io::Error,
+    },
     #[error("{file} is not a netdiag recording: {why}")]
     Foreign { file: String, why: &'static str },
     #[error("{file} is a recording of another version ({schema}); this netdiag reads {SCHEMA}")]
     Version { file: String, schema: String },
     #[error("{file} line {line}: {fault}")]
-    Line { file: String, line: u64, fault: String },
+    Line {
+        file: String,
+        line: u64,
+        fault: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +89,11 @@ impl Recorder<File> {
             .truncate(true)
             .mode(0o600)
             .open(path)
-            .map_err(|source| Error::Io { act: "create", file: file.clone(), source })?;
+            .map_err(|source| Error::Io {
+                act: "create",
+                file: file.clone(),
+                source,
+            })?;
         Self::new(output, file, config)
     }
 }
@@ -86,11 +101,17 @@ impl Recorder<File> {
 impl<W: Write> Recorder<W> {
     /// `file` is the name in error messages.
     pub fn new(output: W, file: String, config: Config) -> Result<Self, Error> {
-        let mut recorder = Self { output: BufWriter::with_capacity(64 << 10, output), file, line: Vec::new() };
+        let mut recorder = Self {
+            output: BufWriter::with_capacity(64 << 10, output),
+            file,
+            line: Vec::new(),
+        };
         let header = Header {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            config: HeaderConfig { no_answer_ns: config.no_answer.0 },
+            config: HeaderConfig {
+                no_answer_ns: config.no_answer.0,
+            },
         };
         recorder.write_line(&header)?;
         recorder.flush()?;
@@ -100,7 +121,11 @@ impl<W: Write> Recorder<W> {
     /// Writes one input; each tick and the end push all lines out, so that a kill loses one tick at most.
     pub fn write(&mut self, input: &Input) -> Result<(), Error> {
         self.write_line(&mirror::Line::from(input))?;
-        if matches!(input, Input::Tick(_) | Input::Stop(_)) { self.flush() } else { Ok(()) }
+        if matches!(input, Input::Tick(_) | Input::Stop(_)) {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Pushes out what is buffered; dropping a recorder does the same, but cannot say when it failed.
@@ -111,15 +136,25 @@ impl<W: Write> Recorder<W> {
     /// The buffer passes a line on either whole or not at all, because each is one write.
     fn write_line(&mut self, line: &impl Serialize) -> Result<(), Error> {
         self.line.clear();
-        let written = serde_json::to_writer(&mut self.line, line).map_err(io::Error::from).and_then(|()| {
-            self.line.push(b'\n');
-            self.output.write_all(&self.line)
-        });
-        written.map_err(|source| Error::Io { act: "write", file: self.file.clone(), source })
+        let written = serde_json::to_writer(&mut self.line, line)
+            .map_err(io::Error::from)
+            .and_then(|()| {
+                self.line.push(b'\n');
+                self.output.write_all(&self.line)
+            });
+        written.map_err(|source| Error::Io {
+            act: "write",
+            file: self.file.clone(),
+            source,
+        })
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.output.flush().map_err(|source| Error::Io { act: "write", file: self.file.clone(), source })
+        self.output.flush().map_err(|source| Error::Io {
+            act: "write",
+            file: self.file.clone(),
+            source,
+        })
     }
 }
 
@@ -138,7 +173,11 @@ pub struct Reader<R> {
 impl Reader<BufReader<File>> {
     pub fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
         let file = path.display().to_string();
-        let source = File::open(path).map_err(|source| Error::Io { act: "open", file: file.clone(), source })?;
+        let source = File::open(path).map_err(|source| Error::Io {
+            act: "open",
+            file: file.clone(),
+            source,
+        })?;
         Self::new(BufReader::with_capacity(64 << 10, source), file, limits)
     }
 }
@@ -147,13 +186,29 @@ impl<R: BufRead> Reader<R> {
     /// Reads the header. `file` is the name in error messages.
     pub fn new(source: R, file: String, limits: Limits) -> Result<Self, Error> {
         let config = Config::default();
-        let mut reader = Self { source, file, limits, config, line: 0, buffer: Vec::new(), ended: false };
-        let foreign = |file: &str, why| Error::Foreign { file: file.to_owned(), why };
+        let mut reader = Self {
+            source,
+            file,
+            limits,
+            config,
+            line: 0,
+            buffer: Vec::new(),
+            ended: false,
+        };
+        let foreign = |file: &str, why| Error::Foreign {
+            file: file.to_owned(),
+            why,
+        };
         match reader.read_line() {
             Ok(true) => {}
             Ok(false) => return Err(foreign(&reader.file, "it is empty")),
             Err(error @ Error::Io { .. }) => return Err(error),
-            Err(_) => return Err(foreign(&reader.file, "it does not begin with the header line")),
+            Err(_) => {
+                return Err(foreign(
+                    &reader.file,
+                    "it does not begin with the header line",
+                ));
+            }
         }
         #[derive(Deserialize)]
         struct Schema {
@@ -165,7 +220,10 @@ impl<R: BufRead> Reader<R> {
             .filter(|schema| schema.starts_with("netdiag.recording/"))
             .ok_or_else(|| foreign(&reader.file, "it does not begin with the header line"))?;
         if schema != SCHEMA {
-            return Err(Error::Version { file: reader.file, schema });
+            return Err(Error::Version {
+                file: reader.file,
+                schema,
+            });
         }
         let header: Header = reader.parse()?;
         reader.config.no_answer = Span(header.config.no_answer_ns);
@@ -197,8 +255,15 @@ impl<R: BufRead> Reader<R> {
     fn read_line(&mut self) -> Result<bool, Error> {
         self.buffer.clear();
         let most = self.limits.line as u64 + 1;
-        let read = (&mut self.source).take(most).read_until(b'\n', &mut self.buffer);
-        if read.map_err(|source| Error::Io { act: "read", file: self.file.clone(), source })? == 0 {
+        let read = (&mut self.source)
+            .take(most)
+            .read_until(b'\n', &mut self.buffer);
+        if read.map_err(|source| Error::Io {
+            act: "read",
+            file: self.file.clone(),
+            source,
+        })? == 0
+        {
             return Ok(false);
         }
         self.line += 1;
@@ -214,17 +279,24 @@ impl<R: BufRead> Reader<R> {
     fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
         serde_json::from_slice(&self.buffer).map_err(|error| {
             if error.is_eof() && self.buffer.last() != Some(&b'\n') {
-                return self.fault("cut off: the trace that wrote it did not end in order".to_owned());
+                return self
+                    .fault("cut off: the trace that wrote it did not end in order".to_owned());
             }
             // Each line is its own document, so serde_json always says "line 1".
             let text = error.to_string();
-            let what = text.split_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+            let what = text
+                .split_once(" at line ")
+                .map_or(text.as_str(), |(what, _)| what);
             self.fault(format!("{what} (column {})", error.column()))
         })
     }
 
     fn fault(&self, fault: String) -> Error {
-        Error::Line { file: self.file.clone(), line: self.line, fault }
+        Error::Line {
+            file: self.file.clone(),
+            line: self.line,
+            fault,
+        }
     }
 }
 

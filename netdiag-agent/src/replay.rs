@@ -13,7 +13,10 @@ use crate::verdict::Verdict;
 ///
 /// A recording that breaks off, because the trace was killed or the file was cut, is replayed as far as it goes: its
 /// flows are decided as if the trace had ended there. Where it broke off within a line, that is then the error.
-pub fn replay<R: BufRead>(reader: Reader<R>, mut decided: impl FnMut(&Verdict, &Inventory)) -> Result<(), Error> {
+pub fn replay<R: BufRead>(
+    reader: Reader<R>,
+    mut decided: impl FnMut(&Verdict, &Inventory),
+) -> Result<(), Error> {
     let mut engine = Engine::new(reader.config());
     let mut step = |input: Input| {
         for verdict in engine.step(input) {
@@ -42,7 +45,9 @@ pub fn replay<R: BufRead>(reader: Reader<R>, mut decided: impl FnMut(&Verdict, &
 /// All verdicts of a recording, every revision of each.
 pub fn verdicts(path: &Path) -> Result<Vec<Verdict>, Error> {
     let mut verdicts = Vec::new();
-    replay(Reader::open(path, Limits::default())?, |verdict, _| verdicts.push(verdict.clone()))?;
+    replay(Reader::open(path, Limits::default())?, |verdict, _| {
+        verdicts.push(verdict.clone())
+    })?;
     Ok(verdicts)
 }
 

@@ -59,17 +59,26 @@ impl FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.starts_with("svc/") {
-            return Err("finding Services by name needs the Kubernetes API; give an address and a port".to_owned());
+            return Err(
+                "finding Services by name needs the Kubernetes API; give an address and a port"
+                    .to_owned(),
+            );
         }
         let (host, port) = split(text)?;
         let port = port.map(parse_port).transpose()?;
         if host.is_empty() {
             return match port {
-                Some(_) => Ok(Self { host: Host::Any, port }),
+                Some(_) => Ok(Self {
+                    host: Host::Any,
+                    port,
+                }),
                 None => Err("wanted is HOST, HOST:PORT or :PORT".to_owned()),
             };
         }
-        Ok(Self { host: parse_host(host)?, port })
+        Ok(Self {
+            host: parse_host(host)?,
+            port,
+        })
     }
 }
 
@@ -77,7 +86,8 @@ impl FromStr for Destination {
 fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, tail) = rest.split_once(']').ok_or("the bracket is never closed")?;
-        host.parse::<Ipv6Addr>().map_err(|_| format!("{host} is not an IPv6 address"))?;
+        host.parse::<Ipv6Addr>()
+            .map_err(|_| format!("{host} is not an IPv6 address"))?;
         return match tail.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if tail.is_empty() => Ok((host, None)),
@@ -86,17 +96,22 @@ fn split(text: &str) -> Result<(&str, Option<&str>), String> {
     }
     // More than one colon without brackets can only be an address.
     if text.matches(':').count() > 1 {
-        text.parse::<Ipv6Addr>().map_err(|_| "not an IPv6 address; with a port: [IPv6]:PORT".to_owned())?;
+        text.parse::<Ipv6Addr>()
+            .map_err(|_| "not an IPv6 address; with a port: [IPv6]:PORT".to_owned())?;
         return Ok((text, None));
     }
-    Ok(text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))))
+    Ok(text
+        .split_once(':')
+        .map_or((text, None), |(host, port)| (host, Some(port))))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits && port > 0 => Ok(port),
-        _ => Err(format!("'{text}' is not a port: wanted is a number from 1 to 65535")),
+        _ => Err(format!(
+            "'{text}' is not a port: wanted is a number from 1 to 65535"
+        )),
     }
 }
 
@@ -108,11 +123,15 @@ fn parse_host(text: &str) -> Result<Host, String> {
     let sound = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             && !label.starts_with('-')
     };
     // A name whose last label is a number would be read as an address by every resolver (10.0.0, 300.1.1.1).
-    let numeric = labels().next_back().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric = labels()
+        .next_back()
+        .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     if text.len() > 253 || numeric || !labels().all(sound) {
         return Err(format!("'{text}' is neither an address nor a host name"));
     }

@@ -19,10 +19,22 @@ use crate::export::{ColorChoice, EXPORTERS, Format};
 #[command(name = "netdiag", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(super) struct Cli {
     /// Log on standard error from this level on
-    #[arg(long, global = true, value_enum, default_value = "warn", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "warn",
+        value_name = "LEVEL"
+    )]
     log_level: LogLevel,
     /// Colour and drawn marks; auto: on a terminal, unless `NO_COLOR` is set
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN"
+    )]
     color: Color,
     #[command(subcommand)]
     command: Typed,
@@ -44,7 +56,13 @@ enum Typed {
     },
     /// What netdiag can see on this machine, what it cannot, and what to do about it
     Doctor {
-        #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+        #[arg(
+            short,
+            long,
+            value_enum,
+            default_value = "table",
+            value_name = "FORMAT"
+        )]
         output: Report,
     },
     /// The JSON Schema of a verdict line
@@ -79,13 +97,13 @@ struct TraceArgs {
     #[arg(long, value_name = "HOST[:PORT]")]
     to: Option<Destination>,
     /// End after this long: 500ms, 30s, 2m [default: 30s, or the end of COMMAND]
-    #[arg(long, value_name = "SPAN", value_parser = span)]
+    #[arg(long, value_name = "SPAN", value_parser = span, allow_hyphen_values = true)]
     duration: Option<Duration>,
     /// Go on until Ctrl-C; print each verdict as it is decided
     #[arg(short, long)]
     follow: bool,
     /// A request without an answer for this long has none
-    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "3s")]
+    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "3s", allow_hyphen_values = true)]
     no_answer: Duration,
     #[arg(short, long, value_name = "FORMAT", value_parser = format_parser(), default_value = EXPORTERS[0].name)]
     output: &'static Format,
@@ -136,7 +154,9 @@ enum Report {
 }
 
 fn format_parser() -> impl TypedValueParser<Value = &'static Format> {
-    let names = EXPORTERS.iter().map(|format| PossibleValue::new(format.name).help(format.help));
+    let names = EXPORTERS
+        .iter()
+        .map(|format| PossibleValue::new(format.name).help(format.help));
     PossibleValuesParser::new(names)
         .map(|name| Format::by_name(&name).expect("the parser admits only names of EXPORTERS"))
 }
@@ -156,15 +176,29 @@ impl TryFrom<Cli> for Config {
     fn try_from(cli: Cli) -> Result<Self, Error> {
         let command = match cli.command {
             Typed::Trace(args) => Command::Trace(args.try_into()?),
-            Typed::Replay(ReplayArgs { files, output, verbose }) => {
-                Command::Replay(Replay { files, output, verbose })
-            }
+            Typed::Replay(ReplayArgs {
+                files,
+                output,
+                verbose,
+            }) => Command::Replay(Replay {
+                files,
+                output,
+                verbose,
+            }),
             Typed::Explain { cause } => Command::Explain(cause),
-            Typed::Doctor { output: Report::Table } => Command::Doctor(ReportFormat::Table),
-            Typed::Doctor { output: Report::Json } => Command::Doctor(ReportFormat::Json),
+            Typed::Doctor {
+                output: Report::Table,
+            } => Command::Doctor(ReportFormat::Table),
+            Typed::Doctor {
+                output: Report::Json,
+            } => Command::Doctor(ReportFormat::Json),
             Typed::Schema => Command::Schema,
         };
-        Ok(Self { log_level: cli.log_level.into(), color: cli.color.into(), command })
+        Ok(Self {
+            log_level: cli.log_level.into(),
+            color: cli.color.into(),
+            command,
+        })
     }
 }
 
@@ -189,11 +223,20 @@ impl TryFrom<TraceArgs> for Trace {
 impl TraceArgs {
     fn subject(&self) -> Result<Subject, Error> {
         let input = |fault: &str| Err(Error::Input(fault.to_owned()));
-        let given = [self.netns.is_some(), self.pid.is_some(), self.interface.is_some(), self.pod.is_some()];
+        let given = [
+            self.netns.is_some(),
+            self.pid.is_some(),
+            self.interface.is_some(),
+            self.pod.is_some(),
+        ];
         match given.iter().filter(|given| **given).count() {
             0 => return input("nothing to follow: give one of --netns, --pid or --interface"),
             1 => {}
-            _ => return input("more than one thing to follow: give one of --netns, --pid or --interface"),
+            _ => {
+                return input(
+                    "more than one thing to follow: give one of --netns, --pid or --interface",
+                );
+            }
         }
         if let Some(netns) = &self.netns {
             let text = netns.to_str();
@@ -221,10 +264,17 @@ impl TraceArgs {
         const DEFAULT: Duration = Duration::from_secs(30);
         let input = |fault: &str| Err(Error::Input(fault.to_owned()));
         match (self.follow, self.duration, self.command.is_empty()) {
-            (true, Some(_), _) => input("-f goes on until Ctrl-C, --duration ends the trace: give one of them"),
-            (true, None, false) => input("-f goes on until Ctrl-C, COMMAND ends the trace: give one of them"),
+            (true, Some(_), _) => {
+                input("-f goes on until Ctrl-C, --duration ends the trace: give one of them")
+            }
+            (true, None, false) => {
+                input("-f goes on until Ctrl-C, COMMAND ends the trace: give one of them")
+            }
             (true, None, true) => Ok(Until::Interrupted),
-            (false, limit, false) => Ok(Until::CommandEnded { command: self.command.clone(), limit }),
+            (false, limit, false) => Ok(Until::CommandEnded {
+                command: self.command.clone(),
+                limit,
+            }),
             (false, duration, true) => Ok(Until::Elapsed(duration.unwrap_or(DEFAULT))),
         }
     }

@@ -10,7 +10,10 @@ fn config(line: &str) -> Result<Config, Error> {
 }
 
 fn trace(line: &str) -> Trace {
-    match config(line).unwrap_or_else(|error| panic!("{line}: {error}")).command {
+    match config(line)
+        .unwrap_or_else(|error| panic!("{line}: {error}"))
+        .command
+    {
         Command::Trace(trace) => trace,
         other => panic!("{line}: {other:?}"),
     }
@@ -30,7 +33,8 @@ fn fault(line: &str) -> String {
 }
 
 fn to(text: &str) -> Destination {
-    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[test]
@@ -51,28 +55,49 @@ fn every_option_of_trace_arrives() {
     );
     assert_eq!(trace.subject, Subject::NetnsPath("/proc/7/ns/net".into()));
     assert_eq!(trace.uplinks, ["eth0", "eth1"]);
-    assert_eq!(trace.to, Some(Destination { host: Host::Any, port: Some(443) }));
+    assert_eq!(
+        trace.to,
+        Some(Destination {
+            host: Host::Any,
+            port: Some(443)
+        })
+    );
     assert_eq!(trace.no_answer, Span::millis(500));
     assert_eq!(trace.output.name, "jsonl");
     assert_eq!(trace.record, Some("out.ndjson".into()));
     assert!(trace.verbose);
     let command = ["curl", "-v", "http://x"].map(OsString::from).to_vec();
-    assert_eq!(trace.until, Until::CommandEnded { command, limit: Some(Duration::from_secs(120)) });
+    assert_eq!(
+        trace.until,
+        Until::CommandEnded {
+            command,
+            limit: Some(Duration::from_secs(120))
+        }
+    );
 }
 
 #[test]
 fn subjects_and_ends_are_read() {
     assert_eq!(trace("trace --pid 7 -f").subject, Subject::Pid(7));
     assert_eq!(trace("trace --pid 7 -f").until, Until::Interrupted);
-    assert_eq!(trace("trace --interface eth0").subject, Subject::Interface("eth0".to_owned()));
-    let ended = Until::CommandEnded { command: vec!["true".into()], limit: None };
+    assert_eq!(
+        trace("trace --interface eth0").subject,
+        Subject::Interface("eth0".to_owned())
+    );
+    let ended = Until::CommandEnded {
+        command: vec!["true".into()],
+        limit: None,
+    };
     assert_eq!(trace("trace --pid 7 -- true").until, ended);
 }
 
 #[test]
 fn global_options_stand_anywhere() {
     let config = config("schema --color never --log-level debug").unwrap();
-    assert_eq!((config.color, config.log_level), (ColorChoice::Never, LevelFilter::DEBUG));
+    assert_eq!(
+        (config.color, config.log_level),
+        (ColorChoice::Never, LevelFilter::DEBUG)
+    );
     assert_eq!(config.command, Command::Schema);
 }
 
@@ -111,7 +136,11 @@ fn bad_values_are_refused_with_the_option_named() {
 #[test]
 fn help_and_version_are_no_error() {
     for line in ["--help", "--version", "trace --help"] {
-        assert_eq!(config(line).expect_err(line).exit_code(), exit::HEALTHY, "{line}");
+        assert_eq!(
+            config(line).expect_err(line).exit_code(),
+            exit::HEALTHY,
+            "{line}"
+        );
     }
 }
 
@@ -138,11 +167,35 @@ fn destinations_are_read() {
 #[test]
 fn nonsense_destinations_are_refused() {
     for text in [
-        "", ":", ":0", ":65536", ":http", "host:", "host:+5", "1.2.3", "300.1.1.1", "1.2.3.4.5", "[::1", "[::1]5",
-        "[1.2.3.4]:5", "[x]:5", ":::", "a b", "a..b", "-a", "http://x", "x/y", "svc/web", "ü", "a,b",
+        "",
+        ":",
+        ":0",
+        ":65536",
+        ":http",
+        "host:",
+        "host:+5",
+        "1.2.3",
+        "300.1.1.1",
+        "1.2.3.4.5",
+        "[::1",
+        "[::1]5",
+        "[1.2.3.4]:5",
+        "[x]:5",
+        ":::",
+        "a b",
+        "a..b",
+        "-a",
+        "http://x",
+        "x/y",
+        "svc/web",
+        "ü",
+        "a,b",
     ] {
         let error = text.parse::<Destination>().expect_err(text);
-        assert!(!error.contains('\n') && !error.is_empty(), "{text}: {error}");
+        assert!(
+            !error.contains('\n') && !error.is_empty(),
+            "{text}: {error}"
+        );
     }
     let long = "a.".repeat(200);
     assert!(long.parse::<Destination>().is_err());
@@ -150,10 +203,22 @@ fn nonsense_destinations_are_refused() {
 
 #[test]
 fn names_become_addresses() {
-    assert_eq!(to("192.0.2.1:1").addresses().unwrap(), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(
+        to("192.0.2.1:1").addresses().unwrap(),
+        ["192.0.2.1".parse::<IpAddr>().unwrap()]
+    );
     assert_eq!(to(":1").addresses().unwrap(), Vec::<IpAddr>::new());
-    assert!(to("localhost").addresses().unwrap().iter().all(IpAddr::is_loopback));
+    assert!(
+        to("localhost")
+            .addresses()
+            .unwrap()
+            .iter()
+            .all(IpAddr::is_loopback)
+    );
     // RFC 6761: never resolves.
     let error = to("nothing.invalid:1").addresses().unwrap_err().to_string();
-    assert!(error.contains("nothing.invalid") && !error.contains('\n'), "{error}");
+    assert!(
+        error.contains("nothing.invalid") && !error.contains('\n'),
+        "{error}"
+    );
 }

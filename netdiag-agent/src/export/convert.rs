@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::record::{
-    Component, Conntrack, Endpoint, Evidence, FlowKey, FlowVerdict, Hop, HubbleVerdict, Icmp, Id, Ip, IpVersion, L4,
-    Nat, Ports, Remediation, SCHEMA, Suspect, Tcp, TcpFlags, Time,
+    Component, Conntrack, Endpoint, Evidence, FlowKey, FlowVerdict, Hop, HubbleVerdict, Icmp, Id,
+    Ip, IpVersion, L4, Nat, Ports, Remediation, SCHEMA, Suspect, Tcp, TcpFlags, Time,
 };
 use crate::event::{IcmpKind, Ktime, Proto, Tuple};
 use crate::inventory::Inventory;
@@ -20,10 +20,13 @@ pub struct Context {
 
 impl From<&Inventory> for Context {
     fn from(inventory: &Inventory) -> Self {
-        inventory.node.as_ref().map_or_else(Self::default, |node| Self {
-            node_name: some_text(&node.name),
-            wall_offset: node.wall_offset,
-        })
+        inventory
+            .node
+            .as_ref()
+            .map_or_else(Self::default, |node| Self {
+                node_name: some_text(&node.name),
+                wall_offset: node.wall_offset,
+            })
     }
 }
 
@@ -37,7 +40,11 @@ impl Context {
     }
 
     pub fn time(&self, at: Ktime) -> Time {
-        Time(self.timestamp(at).strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string())
+        Time(
+            self.timestamp(at)
+                .strftime("%Y-%m-%dT%H:%M:%S.%9fZ")
+                .to_string(),
+        )
     }
 }
 
@@ -60,8 +67,15 @@ pub(super) fn flow_verdict(verdict: &Verdict, context: &Context) -> FlowVerdict 
         source: endpoint(&verdict.source, context),
         destination: endpoint(&verdict.destination, context),
         flow_key: flow_key(&verdict.key, context),
-        hops: verdict.hops.iter().zip(1..).map(|(hop, seq)| self::hop(hop, seq, context)).collect(),
-        died_between: verdict.died_between.map(|(last, next)| [last.into(), next.into()]),
+        hops: verdict
+            .hops
+            .iter()
+            .zip(1..)
+            .map(|(hop, seq)| self::hop(hop, seq, context))
+            .collect(),
+        died_between: verdict
+            .died_between
+            .map(|(last, next)| [last.into(), next.into()]),
         nat: verdict.nat.iter().map(nat).collect(),
         conntrack: verdict.conntrack.as_ref().map(|conntrack| Conntrack {
             state: conntrack.state.to_owned(),
@@ -72,7 +86,10 @@ pub(super) fn flow_verdict(verdict: &Verdict, context: &Context) -> FlowVerdict 
         suspects: verdict
             .suspects
             .iter()
-            .map(|suspect| Suspect { name: suspect.name.clone(), reason: suspect.reason.clone() })
+            .map(|suspect| Suspect {
+                name: suspect.name.clone(),
+                reason: suspect.reason.clone(),
+            })
             .collect(),
         caveats: verdict.caveats.clone(),
         lost_events: verdict.lost_events,
@@ -90,27 +107,46 @@ fn hubble_verdict(verdict: &Verdict) -> HubbleVerdict {
         Outcome::Delivered => HubbleVerdict::Forwarded,
         Outcome::DroppedHere => HubbleVerdict::Dropped,
         Outcome::ReplyLost if dropped_here() => HubbleVerdict::Dropped,
-        Outcome::Refused | Outcome::LeftNodeNoAnswer | Outcome::NeverArrived | Outcome::ReplyLost => {
-            HubbleVerdict::Error
-        }
+        Outcome::Refused
+        | Outcome::LeftNodeNoAnswer
+        | Outcome::NeverArrived
+        | Outcome::ReplyLost => HubbleVerdict::Error,
         Outcome::Undetermined => HubbleVerdict::VerdictUnknown,
     }
 }
 
 fn ip(tuple: &Tuple) -> Ip {
-    let ip_version = if tuple.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 };
-    Ip { source: tuple.src.ip(), destination: tuple.dst.ip(), ip_version }
+    let ip_version = if tuple.is_ipv6() {
+        IpVersion::V6
+    } else {
+        IpVersion::V4
+    };
+    Ip {
+        source: tuple.src.ip(),
+        destination: tuple.dst.ip(),
+        ip_version,
+    }
 }
 
 fn l4(verdict: &Verdict) -> Option<L4> {
     let tuple = &verdict.tuple;
     let (source_port, destination_port) = (tuple.src.port(), tuple.dst.port());
-    let ports = Ports { source_port, destination_port };
+    let ports = Ports {
+        source_port,
+        destination_port,
+    };
     let icmp = |IcmpKind { kind, code }| Icmp { kind, code };
     match tuple.proto {
         Proto::TCP => {
-            let flags = verdict.tcp_flags.filter(|flags| flags.0 != 0).map(|flags| tcp_flags(flags.0));
-            Some(L4::Tcp(Tcp { source_port, destination_port, flags }))
+            let flags = verdict
+                .tcp_flags
+                .filter(|flags| flags.0 != 0)
+                .map(|flags| tcp_flags(flags.0));
+            Some(L4::Tcp(Tcp {
+                source_port,
+                destination_port,
+                flags,
+            }))
         }
         Proto::UDP => Some(L4::Udp(ports)),
         Proto(132) => Some(L4::Sctp(ports)),

@@ -63,11 +63,20 @@ struct Endpoint {
 impl From<&record::Endpoint> for Endpoint {
     fn from(endpoint: &record::Endpoint) -> Self {
         if endpoint.host {
-            Self { identity: Some(1), labels: vec!["reserved:host"] }
+            Self {
+                identity: Some(1),
+                labels: vec!["reserved:host"],
+            }
         } else if endpoint.external {
-            Self { identity: Some(2), labels: vec!["reserved:world"] }
+            Self {
+                identity: Some(2),
+                labels: vec!["reserved:world"],
+            }
         } else {
-            Self { identity: None, labels: Vec::new() }
+            Self {
+                identity: None,
+                labels: Vec::new(),
+            }
         }
     }
 }
@@ -98,7 +107,10 @@ impl From<(FlowVerdict, String)> for Envelope {
 impl Exporter for Hubble {
     fn verdict(&mut self, verdict: &Verdict, context: &Context) -> io::Result<()> {
         let summary = super::words::summary(verdict);
-        write_line(&mut self.output, &Envelope::from((FlowVerdict::from((verdict, context)), summary)))
+        write_line(
+            &mut self.output,
+            &Envelope::from((FlowVerdict::from((verdict, context)), summary)),
+        )
     }
 
     fn finish(&mut self) -> io::Result<()> {

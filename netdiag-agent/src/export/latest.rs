@@ -32,11 +32,20 @@ impl Default for Latest {
 
 impl Latest {
     fn with_capacity(capacity: usize) -> Self {
-        Self { capacity, next: 0, entries: BTreeMap::new(), places: HashMap::new(), omitted: 0 }
+        Self {
+            capacity,
+            next: 0,
+            entries: BTreeMap::new(),
+            places: HashMap::new(),
+            omitted: 0,
+        }
     }
 
     pub fn insert(&mut self, verdict: &Verdict, context: &Context) {
-        let entry = Entry { verdict: verdict.clone(), context: context.clone() };
+        let entry = Entry {
+            verdict: verdict.clone(),
+            context: context.clone(),
+        };
         if let Some(place) = self.places.get(&verdict.uuid) {
             self.entries.insert(*place, entry);
             return;
@@ -55,8 +64,13 @@ impl Latest {
         if !for_failing {
             return false;
         }
-        let healthy = self.entries.iter().find(|(_, entry)| !entry.verdict.outcome.is_failing());
-        let Some(place) = healthy.map(|(place, _)| *place) else { return false };
+        let healthy = self
+            .entries
+            .iter()
+            .find(|(_, entry)| !entry.verdict.outcome.is_failing());
+        let Some(place) = healthy.map(|(place, _)| *place) else {
+            return false;
+        };
         if let Some(entry) = self.entries.remove(&place) {
             self.places.remove(&entry.verdict.uuid);
         }
@@ -66,7 +80,10 @@ impl Latest {
     /// Everything kept, and how many flows were not.
     pub fn take(&mut self) -> (Vec<Entry>, u64) {
         self.places.clear();
-        (std::mem::take(&mut self.entries).into_values().collect(), std::mem::take(&mut self.omitted))
+        (
+            std::mem::take(&mut self.entries).into_values().collect(),
+            std::mem::take(&mut self.omitted),
+        )
     }
 }
 
@@ -76,12 +93,21 @@ mod tests {
     use crate::export::fixtures;
 
     fn named(uuid: &str, verdict: Verdict) -> Verdict {
-        Verdict { uuid: uuid.to_owned(), ..verdict }
+        Verdict {
+            uuid: uuid.to_owned(),
+            ..verdict
+        }
     }
 
     fn uuids(latest: &mut Latest) -> (Vec<String>, u64) {
         let (entries, omitted) = latest.take();
-        (entries.into_iter().map(|entry| entry.verdict.uuid).collect(), omitted)
+        (
+            entries
+                .into_iter()
+                .map(|entry| entry.verdict.uuid)
+                .collect(),
+            omitted,
+        )
     }
 
     #[test]
@@ -90,11 +116,23 @@ mod tests {
         let mut latest = Latest::default();
         latest.insert(&named("a", fixtures::delivered()), &context);
         latest.insert(&named("b", fixtures::delivered()), &context);
-        latest.insert(&Verdict { revision: 2, ..named("a", fixtures::firewall_drop()) }, &context);
+        latest.insert(
+            &Verdict {
+                revision: 2,
+                ..named("a", fixtures::firewall_drop())
+            },
+            &context,
+        );
         let (entries, omitted) = latest.take();
         assert_eq!(omitted, 0);
         assert_eq!(entries.len(), 2);
-        assert_eq!((entries[0].verdict.uuid.as_str(), entries[0].verdict.revision), ("a", 2));
+        assert_eq!(
+            (
+                entries[0].verdict.uuid.as_str(),
+                entries[0].verdict.revision
+            ),
+            ("a", 2)
+        );
     }
 
     #[test]

@@ -362,7 +362,10 @@ pub struct Remediation {
     pub commands: Vec<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
 const fn is_false(flag: &bool) -> bool {
     !*flag
 }

@@ -1,8 +1,8 @@
 //! `netdiag schema`: the JSON Schema of a verdict line, generated from its types.
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
-use schemars::Schema;
 
 use super::record::FlowVerdict;
 
@@ -26,7 +26,9 @@ struct AbsentNotNull;
 
 impl Transform for AbsentNotNull {
     fn transform(&mut self, schema: &mut Schema) {
-        let Some(object) = schema.as_object_mut() else { return };
+        let Some(object) = schema.as_object_mut() else {
+            return;
+        };
         if let Some(serde_json::Value::Array(types)) = object.get_mut("type") {
             types.retain(|name| name != "null");
             if let [only] = types.as_slice() {
@@ -34,7 +36,9 @@ impl Transform for AbsentNotNull {
                 object.insert("type".to_owned(), only);
             }
         }
-        let Some(serde_json::Value::Array(choices)) = object.get_mut("anyOf") else { return };
+        let Some(serde_json::Value::Array(choices)) = object.get_mut("anyOf") else {
+            return;
+        };
         choices.retain(|choice| choice.get("type").is_none_or(|name| name != "null"));
         if choices.len() == 1
             && let Some(serde_json::Value::Object(only)) = choices.pop()

@@ -42,13 +42,21 @@ pub enum Mark {
 
 impl Style {
     /// For files and pipes.
-    pub const PLAIN: Self = Self { rich: false, width: None };
+    pub const PLAIN: Self = Self {
+        rich: false,
+        width: None,
+    };
 
     /// What standard output can show.
     pub fn of_stdout(choice: ColorChoice) -> Self {
         let terminal = io::stdout().is_terminal();
-        let width = terminal.then(|| comfy_table::Table::new().width()).flatten();
-        Self { rich: choice.is_rich(terminal, &Env::read()), width }
+        let width = terminal
+            .then(|| comfy_table::Table::new().width())
+            .flatten();
+        Self {
+            rich: choice.is_rich(terminal, &Env::read()),
+            width,
+        }
     }
 
     pub fn paint(self, tone: Tone, text: &str) -> String {
@@ -127,7 +135,9 @@ impl ColorChoice {
 
 /// Breaks prose at spaces so that `indent` and a line fit into `width`; a word longer than that stays whole.
 pub fn wrap(text: &str, width: Option<u16>, indent: usize) -> Vec<String> {
-    let room = usize::from(width.unwrap_or(100)).saturating_sub(indent).max(24);
+    let room = usize::from(width.unwrap_or(100))
+        .saturating_sub(indent)
+        .max(24);
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
@@ -154,9 +164,27 @@ mod tests {
         let plain = Env::default();
         assert!(ColorChoice::Auto.is_rich(true, &plain));
         assert!(!ColorChoice::Auto.is_rich(false, &plain));
-        assert!(!ColorChoice::Auto.is_rich(true, &Env { no_color: true, dumb: false }));
-        assert!(!ColorChoice::Auto.is_rich(true, &Env { no_color: false, dumb: true }));
-        assert!(ColorChoice::Always.is_rich(false, &Env { no_color: true, dumb: true }));
+        assert!(!ColorChoice::Auto.is_rich(
+            true,
+            &Env {
+                no_color: true,
+                dumb: false
+            }
+        ));
+        assert!(!ColorChoice::Auto.is_rich(
+            true,
+            &Env {
+                no_color: false,
+                dumb: true
+            }
+        ));
+        assert!(ColorChoice::Always.is_rich(
+            false,
+            &Env {
+                no_color: true,
+                dumb: true
+            }
+        ));
         assert!(!ColorChoice::Never.is_rich(true, &plain));
     }
 

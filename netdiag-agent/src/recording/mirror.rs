@@ -19,7 +19,11 @@ use crate::inventory::{NamespaceKind, Role};
 pub(super) enum Line {
     Event(Box<Event>),
     Inventory(Delta),
-    Lost { hook: Text<HookId>, at: u64, count: u64 },
+    Lost {
+        hook: Text<HookId>,
+        at: u64,
+        count: u64,
+    },
     Tick(u64),
     Stop(u64),
 }
@@ -105,13 +109,22 @@ enum Detail {
     ResetSent,
     ResetReceived,
     Retransmitted,
-    TcpState { old: Text<TcpState>, new: Text<TcpState> },
+    TcpState {
+        old: Text<TcpState>,
+        new: Text<TcpState>,
+    },
     SocketError(u32),
     BadChecksum,
-    Neighbour { address: IpAddr, state: Text<NudState> },
+    Neighbour {
+        address: IpAddr,
+        state: Text<NudState>,
+    },
     FibError(u32),
     UdpQueueFull(u32),
-    Dns { pass: Text<Pass>, message: Text<Bytes> },
+    Dns {
+        pass: Text<Pass>,
+        message: Text<Bytes>,
+    },
     Unknown,
 }
 
@@ -211,17 +224,26 @@ pub(super) struct Program {
     id: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
 const fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
 const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
 const fn is_zero_u16(number: &u16) -> bool {
     *number == 0
 }
@@ -231,7 +253,11 @@ impl From<&Input> for Line {
         match input {
             Input::Event(event) => Self::Event(Box::new(event.into())),
             Input::Inventory(delta) => Self::Inventory(delta.into()),
-            Input::Lost { hook, at, count } => Self::Lost { hook: Text(*hook), at: at.0, count: *count },
+            Input::Lost { hook, at, count } => Self::Lost {
+                hook: Text(*hook),
+                at: at.0,
+                count: *count,
+            },
             Input::Tick(at) => Self::Tick(at.0),
             Input::Stop(at) => Self::Stop(at.0),
         }
@@ -243,7 +269,11 @@ impl From<Line> for Input {
         match line {
             Line::Event(event) => Self::Event((*event).into()),
             Line::Inventory(delta) => Self::Inventory(delta.into()),
-            Line::Lost { hook, at, count } => Self::Lost { hook: hook.0, at: Ktime(at), count },
+            Line::Lost { hook, at, count } => Self::Lost {
+                hook: hook.0,
+                at: Ktime(at),
+                count,
+            },
             Line::Tick(at) => Self::Tick(Ktime(at)),
             Line::Stop(at) => Self::Stop(Ktime(at)),
         }

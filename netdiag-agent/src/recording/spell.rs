@@ -41,7 +41,9 @@ impl<'de, T: Spell> Deserialize<'de> for Text<T> {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                T::read(text).map(Text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                T::read(text)
+                    .map(Text)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_str(Reading(PhantomData))
@@ -50,8 +52,11 @@ impl<'de, T: Spell> Deserialize<'de> for Text<T> {
 
 /// `A|B|0x40`: names of the set bits, then what has no name.
 fn spell_bits(bits: u32, names: &[(u32, &str)]) -> String {
-    let mut parts: Vec<String> =
-        names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned()).collect();
+    let mut parts: Vec<String> = names
+        .iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, name)| (*name).to_owned())
+        .collect();
     let rest = names.iter().fold(bits, |rest, (bit, _)| rest & !bit);
     if rest != 0 || parts.is_empty() {
         parts.push(format!("{rest:#x}"));
@@ -71,16 +76,24 @@ fn read_bits(text: &str, names: &[(u32, &str)]) -> Option<u32> {
 
 /// Digits only: the standard library would take a sign.
 fn read_hex(digits: &str) -> Option<u64> {
-    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?
+    digits
+        .bytes()
+        .all(|digit| digit.is_ascii_hexdigit())
+        .then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
 /// The name at this position, or the number.
 fn spell_number(number: u8, names: &[&str]) -> String {
-    names.get(usize::from(number)).map_or_else(|| number.to_string(), |name| (*name).to_owned())
+    names
+        .get(usize::from(number))
+        .map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
 
 fn read_number(text: &str, names: &[&str]) -> Option<u8> {
-    names.iter().position(|name| *name == text).map_or_else(|| text.parse().ok(), |at| u8::try_from(at).ok())
+    names
+        .iter()
+        .position(|name| *name == text)
+        .map_or_else(|| text.parse().ok(), |at| u8::try_from(at).ok())
 }
 
 const TCP_FLAGS: &[(u32, &str)] = &[
@@ -128,13 +141,33 @@ const NUD: &[(u32, &str)] = &[
 
 /// The kernel's `enum` of `net/tcp_states.h`; 0 is none of them.
 const TCP_STATES: &[&str] = &[
-    "NONE", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
-    "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV", "BOUND_INACTIVE",
+    "NONE",
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "NEW_SYN_RECV",
+    "BOUND_INACTIVE",
 ];
 
 /// `enum tcp_conntrack` of `linux/netfilter/nf_conntrack_tcp.h`.
 const CT_TCP_STATES: &[&str] = &[
-    "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE",
+    "NONE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "TIME_WAIT",
+    "CLOSE",
     "SYN_SENT2",
 ];
 
@@ -171,46 +204,81 @@ pub(super) struct Address(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub Vec<u8>);
 
-spell_as!(TcpState, "a TCP state", |state| spell_number(state.0, TCP_STATES), |text| {
-    read_number(text, TCP_STATES).map(Self)
-});
-spell_as!(CtTcpState, "a conntrack TCP state", |state| spell_number(state.0, CT_TCP_STATES), |text| {
-    read_number(text, CT_TCP_STATES).map(Self)
-});
-spell_as!(TcpFlags, "TCP flags", |flags| spell_bits(flags.0.into(), TCP_FLAGS), |text| {
-    read_bits(text, TCP_FLAGS)?.try_into().ok().map(Self)
-});
-spell_as!(CtStatus, "conntrack status bits", |status| spell_bits(status.0, CT_STATUS), |text| {
-    read_bits(text, CT_STATUS).map(Self)
-});
-spell_as!(NudState, "neighbour state bits", |state| spell_bits(state.0.into(), NUD), |text| {
-    read_bits(text, NUD)?.try_into().ok().map(Self)
-});
-spell_as!(Address, "a kernel address such as 0xffff8880", |address| format!("{:#x}", address.0), |text| {
-    read_hex(text.strip_prefix("0x")?).map(Self)
-});
-spell_as!(HookId, "a hook of this netdiag", |hook| hook.name().to_owned(), |text| {
-    Self::ALL.iter().copied().find(|hook| hook.name() == text)
-});
+spell_as!(
+    TcpState,
+    "a TCP state",
+    |state| spell_number(state.0, TCP_STATES),
+    |text| { read_number(text, TCP_STATES).map(Self) }
+);
+spell_as!(
+    CtTcpState,
+    "a conntrack TCP state",
+    |state| spell_number(state.0, CT_TCP_STATES),
+    |text| { read_number(text, CT_TCP_STATES).map(Self) }
+);
+spell_as!(
+    TcpFlags,
+    "TCP flags",
+    |flags| spell_bits(flags.0.into(), TCP_FLAGS),
+    |text| { read_bits(text, TCP_FLAGS)?.try_into().ok().map(Self) }
+);
+spell_as!(
+    CtStatus,
+    "conntrack status bits",
+    |status| spell_bits(status.0, CT_STATUS),
+    |text| { read_bits(text, CT_STATUS).map(Self) }
+);
+spell_as!(
+    NudState,
+    "neighbour state bits",
+    |state| spell_bits(state.0.into(), NUD),
+    |text| { read_bits(text, NUD)?.try_into().ok().map(Self) }
+);
+spell_as!(
+    Address,
+    "a kernel address such as 0xffff8880",
+    |address| format!("{:#x}", address.0),
+    |text| { read_hex(text.strip_prefix("0x")?).map(Self) }
+);
+spell_as!(
+    HookId,
+    "a hook of this netdiag",
+    |hook| hook.name().to_owned(),
+    |text| { Self::ALL.iter().copied().find(|hook| hook.name() == text) }
+);
 spell_as!(Proto, "a protocol", spell_proto, read_proto);
 spell_as!(
     Tuple,
     "a tuple such as 'tcp 192.0.2.1:5 > 192.0.2.2:80'",
-    |tuple| format!("{} {} > {}", spell_proto(&tuple.proto), tuple.src, tuple.dst),
+    |tuple| format!(
+        "{} {} > {}",
+        spell_proto(&tuple.proto),
+        tuple.src,
+        tuple.dst
+    ),
     |text| {
         let (proto, ends) = text.split_once(' ')?;
         let (src, dst) = ends.split_once(" > ")?;
         let end = |text: &str| text.parse::<SocketAddr>().ok();
-        Some(Self { proto: read_proto(proto)?, src: end(src)?, dst: end(dst)? })
+        Some(Self {
+            proto: read_proto(proto)?,
+            src: end(src)?,
+            dst: end(dst)?,
+        })
     }
 );
-spell_as!(Bytes, "bytes in hexadecimal", |bytes| bytes.0.iter().map(|byte| format!("{byte:02x}")).collect(), |text| {
-    let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
-        [_, _] => read_hex(str::from_utf8(pair).ok()?)?.try_into().ok(),
-        _ => None,
-    });
-    pairs.collect::<Option<Vec<u8>>>().map(Self)
-});
+spell_as!(
+    Bytes,
+    "bytes in hexadecimal",
+    |bytes| bytes.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+    |text| {
+        let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
+            [_, _] => read_hex(str::from_utf8(pair).ok()?)?.try_into().ok(),
+            _ => None,
+        });
+        pairs.collect::<Option<Vec<u8>>>().map(Self)
+    }
+);
 
 fn spell_proto(proto: &Proto) -> String {
     match *proto {
@@ -221,7 +289,10 @@ fn spell_proto(proto: &Proto) -> String {
 
 fn read_proto(text: &str) -> Option<Proto> {
     let named = [Proto::ICMP, Proto::TCP, Proto::UDP, Proto::ICMPV6].into_iter();
-    named.into_iter().find(|proto| proto.to_string() == text).or_else(|| text.parse().ok().map(Proto))
+    named
+        .into_iter()
+        .find(|proto| proto.to_string() == text)
+        .or_else(|| text.parse().ok().map(Proto))
 }
 
 /// A closed set of words.
@@ -241,7 +312,12 @@ macro_rules! spell_words {
     };
 }
 
-spell_words!(Pass, "received or sent", Received = "received", Sent = "sent");
+spell_words!(
+    Pass,
+    "received or sent",
+    Received = "received",
+    Sent = "sent"
+);
 spell_words!(NamespaceKind, "node or pod", Node = "node", Pod = "pod");
 spell_words!(
     Role,

@@ -8,13 +8,19 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NudState, Packet, Pass, Place,
-    Proto, Route, TcpFlags, TcpHeader, Tuple,
+    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NudState,
+    Packet, Pass, Place, Proto, Route, TcpFlags, TcpHeader, Tuple,
 };
-use crate::inventory::{BlindSpot, Delta, Link, Listener, Namespace, NamespaceKind, Node, Program, Role};
+use crate::inventory::{
+    BlindSpot, Delta, Link, Listener, Namespace, NamespaceKind, Node, Program, Role,
+};
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof!["[a-z0-9_]{1,12}", "\\PC{0,8}", Just("quote \" and\nnewline".to_owned())]
+    prop_oneof![
+        "[a-z0-9_]{1,12}",
+        "\\PC{0,8}",
+        Just("quote \" and\nnewline".to_owned())
+    ]
 }
 
 fn symbol() -> impl Strategy<Value = Arc<str>> {
@@ -30,7 +36,11 @@ fn socket() -> impl Strategy<Value = SocketAddr> {
 }
 
 fn tuple() -> impl Strategy<Value = Tuple> {
-    (any::<u8>(), socket(), socket()).prop_map(|(proto, src, dst)| Tuple { proto: Proto(proto), src, dst })
+    (any::<u8>(), socket(), socket()).prop_map(|(proto, src, dst)| Tuple {
+        proto: Proto(proto),
+        src,
+        dst,
+    })
 }
 
 fn icmp() -> impl Strategy<Value = IcmpKind> {
@@ -67,10 +77,20 @@ prop_compose! {
 }
 
 fn drop() -> impl Strategy<Value = Drop> {
-    let route = (of(symbol()), of(symbol()), any::<u16>())
-        .prop_map(|(input, output, error)| Route { input, output, error });
-    (of(symbol()), of(symbol()), vec(symbol(), 0..4), of(route))
-        .prop_map(|(reason, location, stack, route)| Drop { reason, location, stack, route })
+    let route =
+        (of(symbol()), of(symbol()), any::<u16>()).prop_map(|(input, output, error)| Route {
+            input,
+            output,
+            error,
+        });
+    (of(symbol()), of(symbol()), vec(symbol(), 0..4), of(route)).prop_map(
+        |(reason, location, stack, route)| Drop {
+            reason,
+            location,
+            stack,
+            route,
+        },
+    )
 }
 
 fn detail() -> impl Strategy<Value = Detail> {
@@ -84,8 +104,10 @@ fn detail() -> impl Strategy<Value = Detail> {
         any::<(u8, u8)>().prop_map(|(old, new)| Detail::TcpState { old, new }),
         any::<u32>().prop_map(Detail::SocketError),
         Just(Detail::BadChecksum),
-        any::<(IpAddr, u8)>()
-            .prop_map(|(address, state)| Detail::Neighbour { address, state: NudState(state) }),
+        any::<(IpAddr, u8)>().prop_map(|(address, state)| Detail::Neighbour {
+            address,
+            state: NudState(state)
+        }),
         any::<u32>().prop_map(Detail::FibError),
         any::<u32>().prop_map(Detail::UdpQueueFull),
         (pass(), vec(any::<u8>(), 0..40)).prop_map(|(pass, message)| Detail::Dns { pass, message }),
@@ -107,7 +129,17 @@ prop_compose! {
 
 fn role() -> impl Strategy<Value = Role> {
     use Role::{Bridge, Loopback, Other, PodInterface, PodVeth, Tunnel, Uplink};
-    prop::sample::select(&[PodVeth, Uplink, Bridge, Tunnel, Loopback, PodInterface, Other][..])
+    prop::sample::select(
+        &[
+            PodVeth,
+            Uplink,
+            Bridge,
+            Tunnel,
+            Loopback,
+            PodInterface,
+            Other,
+        ][..],
+    )
 }
 
 fn kind() -> impl Strategy<Value = NamespaceKind> {
@@ -141,22 +173,41 @@ prop_compose! {
 }
 
 fn delta() -> impl Strategy<Value = Delta> {
-    let listener =
-        (any::<u8>(), socket()).prop_map(|(proto, address)| Listener { proto: Proto(proto), address });
-    let program = (text(), text(), any::<u32>()).prop_map(|(attach, name, id)| Program { attach, name, id });
+    let listener = (any::<u8>(), socket()).prop_map(|(proto, address)| Listener {
+        proto: Proto(proto),
+        address,
+    });
+    let program =
+        (text(), text(), any::<u32>()).prop_map(|(attach, name, id)| Program { attach, name, id });
     prop_oneof![
         node(),
         link(),
         (text(), text()).prop_map(|(what, why)| Delta::Blind(BlindSpot { what, why })),
         (netns(), kind(), of(text()), any::<bool>()).prop_map(|(netns, kind, name, target)| {
-            Delta::Namespace(Namespace { netns, kind, name, target })
+            Delta::Namespace(Namespace {
+                netns,
+                kind,
+                name,
+                target,
+            })
         }),
         (netns(), index()).prop_map(|(netns, ifindex)| Delta::LinkGone { netns, ifindex }),
-        (netns(), vec(listener, 0..3)).prop_map(|(netns, sockets)| Delta::Listeners { netns, sockets }),
-        (netns(), any::<u64>(), btree_map(text(), any::<u64>(), 0..4))
-            .prop_map(|(netns, at, values)| Delta::Counters { netns, at: Ktime(at), values }),
-        (netns(), index(), vec(program, 0..3))
-            .prop_map(|(netns, ifindex, programs)| Delta::Programs { netns, ifindex, programs }),
+        (netns(), vec(listener, 0..3))
+            .prop_map(|(netns, sockets)| Delta::Listeners { netns, sockets }),
+        (netns(), any::<u64>(), btree_map(text(), any::<u64>(), 0..4)).prop_map(
+            |(netns, at, values)| Delta::Counters {
+                netns,
+                at: Ktime(at),
+                values
+            }
+        ),
+        (netns(), index(), vec(program, 0..3)).prop_map(|(netns, ifindex, programs)| {
+            Delta::Programs {
+                netns,
+                ifindex,
+                programs,
+            }
+        }),
     ]
 }
 
@@ -171,7 +222,9 @@ fn input() -> impl Strategy<Value = Input> {
     ]
 }
 
-const CONFIG: Config = Config { no_answer: Span::millis(1500) };
+const CONFIG: Config = Config {
+    no_answer: Span::millis(1500),
+};
 
 fn record(inputs: &[Input]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -188,8 +241,19 @@ fn read(bytes: &[u8], limits: Limits) -> Result<Vec<Input>, Error> {
 }
 
 fn message(bytes: &[u8]) -> String {
-    let message = read(bytes, Limits { line: 1000, lines: 5 }).expect_err("a fault").to_string();
-    assert!(!message.contains('\n') && message.contains("f.ndjson"), "{message}");
+    let message = read(
+        bytes,
+        Limits {
+            line: 1000,
+            lines: 5,
+        },
+    )
+    .expect_err("a fault")
+    .to_string();
+    assert!(
+        !message.contains('\n') && message.contains("f.ndjson"),
+        "{message}"
+    );
     message
 }
 
@@ -267,9 +331,13 @@ fn faults_are_named() {
 #[test]
 fn a_hook_of_a_newer_netdiag_reads_as_no_hook() {
     let mut bytes = record(&[]);
-    bytes.extend(b"{\"event\":{\"at\":1,\"cpu\":0,\"hook\":\"kprobe:new\",\"detail\":\"unknown\"}}\n");
+    bytes.extend(
+        b"{\"event\":{\"at\":1,\"cpu\":0,\"hook\":\"kprobe:new\",\"detail\":\"unknown\"}}\n",
+    );
     let inputs = read(&bytes, Limits::default()).unwrap();
-    let [Input::Event(event)] = inputs.as_slice() else { panic!("{inputs:?}") };
+    let [Input::Event(event)] = inputs.as_slice() else {
+        panic!("{inputs:?}")
+    };
     assert_eq!(event.hook, None);
 }
 
@@ -283,7 +351,11 @@ fn lines_are_readable() {
     let packet = Packet {
         tuple,
         inner: None,
-        tcp: Some(TcpHeader { flags: TcpFlags(TcpFlags::SYN), seq: 7, ack: 0 }),
+        tcp: Some(TcpHeader {
+            flags: TcpFlags(TcpFlags::SYN),
+            seq: 7,
+            ack: 0,
+        }),
         icmp: None,
         ttl: 63,
         ip_id: 1,
@@ -297,7 +369,10 @@ fn lines_are_readable() {
         at: Ktime(5),
         cpu: 1,
         hook: Some(HookId::KfreeSkb),
-        place: Place { netns: Some(Netns(4_026_531_840)), ..Place::default() },
+        place: Place {
+            netns: Some(Netns(4_026_531_840)),
+            ..Place::default()
+        },
         packet: Some(packet),
         conntrack: None,
         detail: Detail::Dropped(Drop {
@@ -327,17 +402,28 @@ fn a_recording_is_for_its_owner_only_and_survives_a_kill() {
     let path = directory.path().join("trace.ndjson");
     let mut recorder = Recorder::create(&path, CONFIG).unwrap();
     recorder.write(&Input::Tick(Ktime(1))).unwrap();
-    recorder.write(&Input::Lost { hook: HookId::TcIngress, at: Ktime(2), count: 3 }).unwrap();
+    recorder
+        .write(&Input::Lost {
+            hook: HookId::TcIngress,
+            at: Ktime(2),
+            count: 3,
+        })
+        .unwrap();
     recorder.write(&Input::Tick(Ktime(4))).unwrap();
     // As SIGKILL does: no destructor runs.
     std::mem::forget(recorder);
     let reader = Reader::open(&path, Limits::default()).unwrap();
     assert_eq!(reader.collect::<Result<Vec<_>, _>>().unwrap().len(), 3);
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 }
 
 #[test]
 fn an_absent_file_is_named() {
-    let error = Reader::open(Path::new("/nonexistent/x"), Limits::default()).unwrap_err().to_string();
+    let error = Reader::open(Path::new("/nonexistent/x"), Limits::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("open recording /nonexistent/x"), "{error}");
 }

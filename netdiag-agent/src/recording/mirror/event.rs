@@ -55,7 +55,11 @@ impl From<&event::Packet> for Packet {
         Self {
             tuple: Text(packet.tuple),
             inner: packet.inner.map(Text),
-            tcp: packet.tcp.map(|tcp| TcpHeader { flags: Text(tcp.flags), seq: tcp.seq, ack: tcp.ack }),
+            tcp: packet.tcp.map(|tcp| TcpHeader {
+                flags: Text(tcp.flags),
+                seq: tcp.seq,
+                ack: tcp.ack,
+            }),
             icmp: packet.icmp.map(Into::into),
             ttl: packet.ttl,
             ip_id: packet.ip_id,
@@ -73,7 +77,11 @@ impl From<Packet> for event::Packet {
         Self {
             tuple: packet.tuple.0,
             inner: packet.inner.map(|tuple| tuple.0),
-            tcp: packet.tcp.map(|tcp| event::TcpHeader { flags: tcp.flags.0, seq: tcp.seq, ack: tcp.ack }),
+            tcp: packet.tcp.map(|tcp| event::TcpHeader {
+                flags: tcp.flags.0,
+                seq: tcp.seq,
+                ack: tcp.ack,
+            }),
             icmp: packet.icmp.map(Into::into),
             ttl: packet.ttl,
             ip_id: packet.ip_id,
@@ -136,17 +144,22 @@ impl From<&event::Detail> for Detail {
             Core::ResetSent => Self::ResetSent,
             Core::ResetReceived => Self::ResetReceived,
             Core::Retransmitted => Self::Retransmitted,
-            Core::TcpState { old, new } => {
-                Self::TcpState { old: Text(TcpState(*old)), new: Text(TcpState(*new)) }
-            }
+            Core::TcpState { old, new } => Self::TcpState {
+                old: Text(TcpState(*old)),
+                new: Text(TcpState(*new)),
+            },
             Core::SocketError(errno) => Self::SocketError(*errno),
             Core::BadChecksum => Self::BadChecksum,
-            Core::Neighbour { address, state } => Self::Neighbour { address: *address, state: Text(*state) },
+            Core::Neighbour { address, state } => Self::Neighbour {
+                address: *address,
+                state: Text(*state),
+            },
             Core::FibError(errno) => Self::FibError(*errno),
             Core::UdpQueueFull(errno) => Self::UdpQueueFull(*errno),
-            Core::Dns { pass, message } => {
-                Self::Dns { pass: Text(*pass), message: Text(Bytes(message.clone())) }
-            }
+            Core::Dns { pass, message } => Self::Dns {
+                pass: Text(*pass),
+                message: Text(Bytes(message.clone())),
+            },
             Core::Unknown => Self::Unknown,
         }
     }
@@ -161,13 +174,22 @@ impl From<Detail> for event::Detail {
             Detail::ResetSent => Self::ResetSent,
             Detail::ResetReceived => Self::ResetReceived,
             Detail::Retransmitted => Self::Retransmitted,
-            Detail::TcpState { old, new } => Self::TcpState { old: old.0.0, new: new.0.0 },
+            Detail::TcpState { old, new } => Self::TcpState {
+                old: old.0.0,
+                new: new.0.0,
+            },
             Detail::SocketError(errno) => Self::SocketError(errno),
             Detail::BadChecksum => Self::BadChecksum,
-            Detail::Neighbour { address, state } => Self::Neighbour { address, state: state.0 },
+            Detail::Neighbour { address, state } => Self::Neighbour {
+                address,
+                state: state.0,
+            },
             Detail::FibError(errno) => Self::FibError(errno),
             Detail::UdpQueueFull(errno) => Self::UdpQueueFull(errno),
-            Detail::Dns { pass, message } => Self::Dns { pass: pass.0, message: message.0.0 },
+            Detail::Dns { pass, message } => Self::Dns {
+                pass: pass.0,
+                message: message.0.0,
+            },
             Detail::Unknown => Self::Unknown,
         }
     }
@@ -178,7 +200,11 @@ impl From<&event::Drop> for Drop {
         Self {
             reason: text(drop.reason.as_ref()),
             location: text(drop.location.as_ref()),
-            stack: drop.stack.iter().map(|symbol| symbol.as_ref().to_owned()).collect(),
+            stack: drop
+                .stack
+                .iter()
+                .map(|symbol| symbol.as_ref().to_owned())
+                .collect(),
             route: drop.route.as_ref().map(|route| Route {
                 input: text(route.input.as_ref()),
                 output: text(route.output.as_ref()),
