@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::case::{Case, Finding};
 use super::types::{Endpoint, FlowKey, Outcome, TrafficDirection, Verdict};
 use super::{hops, words};
-use crate::event::TcpFlags;
+use crate::event::{IcmpKind, TcpFlags};
 use crate::flow::nat;
 use crate::flow::record::Direction;
 use crate::inventory::NamespaceKind;
@@ -39,6 +39,7 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
         is_reply,
         tuple: flow.tuple,
         tcp_flags: (flow.is_tcp() && flow.tcp.syn.is_some()).then_some(TcpFlags(TcpFlags::SYN)),
+        icmp: icmp(case),
         source: endpoint(case, flow.tuple.src.ip()),
         destination: endpoint(case, case.responder_address()),
         key: FlowKey {
@@ -62,6 +63,18 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
         remediation: finding.remediation,
         history: words::history(case),
     }
+}
+
+/// Of the first packet in the initiator's direction.
+fn icmp(case: &Case<'_>) -> Option<IcmpKind> {
+    let packets = case
+        .flow
+        .history
+        .iter()
+        .filter_map(|event| event.packet.as_ref());
+    packets
+        .filter(|packet| packet.tuple.src.ip() == case.flow.tuple.src.ip())
+        .find_map(|packet| packet.icmp)
 }
 
 /// The same flow has the same uuid in every replay of its recording.
