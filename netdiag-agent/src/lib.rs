@@ -6,6 +6,7 @@
 //!     identity sources ─ deltas ───┘        recordings replay the same Input
 //! ```
 
+pub mod app;
 pub mod cli;
 pub mod engine;
 pub mod event;
@@ -14,6 +15,7 @@ pub mod export;
 pub mod flow;
 pub mod identity;
 pub mod inventory;
+pub mod kernel;
 pub mod recording;
 pub mod replay;
 pub mod verdict;

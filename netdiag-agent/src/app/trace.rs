@@ -16,10 +16,11 @@ use super::output::Report;
 use super::{Error, trigger};
 use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::{Config, Engine, Input};
-use crate::event::{IfIndex, Ktime};
+use crate::event::Ktime;
 use crate::export::Style;
 use crate::export::progress::Progress;
-use crate::identity::{self, Selector, Target, links};
+use crate::identity::links::Change;
+use crate::identity::{self, LinkRef, Selector, Target};
 use crate::inventory::Delta;
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
@@ -135,7 +136,7 @@ struct Trace {
     news: News,
     progress: Progress,
     /// Host-side interfaces of the pod that are still there.
-    pod_links: Vec<(IfIndex, String)>,
+    pod_links: Vec<LinkRef>,
 }
 
 impl Trace {
@@ -150,7 +151,7 @@ impl Trace {
             recorder,
             news: News::new(target, session.program_ids()),
             progress: Progress::new(true),
-            pod_links: pod_links.map(|link| (link.ifindex, link.name.to_string())).collect(),
+            pod_links: pod_links.cloned().collect(),
             session,
         })
     }
@@ -174,7 +175,7 @@ impl Trace {
     fn announce(&self, options: &cli::Trace, target: &Target) {
         let subject = target.pod.as_ref().map_or_else(|| "the node".to_owned(), identity::NetnsHandle::label);
         let to = options.to.as_ref().map_or_else(|| "anywhere".to_owned(), ToString::to_string);
-        let names = |links: &[identity::LinkRef]| {
+        let names = |links: &[LinkRef]| {
             links.iter().map(|link| link.name.to_string()).collect::<Vec<_>>().join(", ")
         };
         let interfaces = target.pod_links.len() + target.uplinks.len();
@@ -196,7 +197,7 @@ impl Trace {
     /// Runs until the trace should end; the name of the pod's interface when that went away.
     async fn follow(&mut self, options: &cli::Trace, target: &Target, mut signals: Signals) -> Result<Option<String>, Error> {
         let mut command = Trigger::start(options, target)?;
-        let mut links = links::Watch::new(&target.node).ok();
+        self.news.watch_links(target, &selector(options));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counters = interval(COUNTERS);
@@ -206,15 +207,14 @@ impl Trace {
         loop {
             tokio::select! {
                 inputs = self.session.next() => self.take(inputs)?,
-                Some(delta) = self.news.next() => self.feed(Input::Inventory(delta))?,
-                delta = next_link(&mut links) => {
-                    if let Some(gone) = self.link(delta)? && options.until != Until::Interrupted {
+                Some(change) = self.news.next() => {
+                    if let Some(gone) = self.change(change)? && options.until != Until::Interrupted {
                         return Ok(Some(gone));
                     }
                 }
                 _ = tick.tick() => {
                     self.feed(Input::Tick(now()))?;
-                    self.progress.flows(self.report.flows(), self.report.failing_count());
+                    self.progress.flows(self.report.flows(), self.report.failing());
                     if command.drained(&self.engine) {
                         return Ok(None);
                     }
@@ -241,17 +241,25 @@ impl Trace {
         Ok(())
     }
 
-    /// A change of the node's links; the name of the pod's last interface when it is gone.
-    fn link(&mut self, delta: Delta) -> Result<Option<String>, Error> {
-        let mut gone = None;
-        if let Delta::LinkGone { ifindex, .. } = &delta
-            && let Some(position) = self.pod_links.iter().position(|(index, _)| index == ifindex)
-        {
-            let (_, name) = self.pod_links.remove(position);
-            gone = self.pod_links.is_empty().then_some(name);
+    /// A change on the node; the name of the pod's last interface when it is gone.
+    fn change(&mut self, change: Change) -> Result<Option<String>, Error> {
+        match change {
+            Change::Delta(delta) => self.feed(Input::Inventory(delta))?,
+            Change::Appeared { pod: Some(pod), .. } => {
+                self.session.add_namespace(pod.netns());
+                self.news.add(pod);
+            }
+            Change::Appeared { pod: None, .. } => {}
+            Change::Gone { link, .. } => {
+                self.session.unwatch_interface(link.ifindex.0);
+                let before = self.pod_links.len();
+                self.pod_links.retain(|known| *known != link);
+                if before > 0 && self.pod_links.is_empty() {
+                    return Ok(Some(link.name.to_string()));
+                }
+            }
         }
-        self.feed(Input::Inventory(delta))?;
-        Ok(gone)
+        Ok(None)
     }
 
     fn feed(&mut self, input: Input) -> Result<(), Error> {
@@ -288,13 +296,6 @@ fn limit(until: &Until) -> Duration {
         Until::Elapsed(span) => *span,
         Until::CommandEnded { limit, .. } => limit.unwrap_or(Duration::MAX),
         Until::Interrupted => Duration::MAX,
-    }
-}
-
-async fn next_link(links: &mut Option<links::Watch>) -> Delta {
-    match links {
-        Some(watch) => watch.next().await,
-        None => future::pending().await,
     }
 }
 
