@@ -6,7 +6,14 @@
 //!     identity sources ─ deltas ───┘        recordings replay the same Input
 //! ```
 
+pub mod cli;
 pub mod engine;
 pub mod event;
+pub mod explain;
+pub mod export;
+pub mod flow;
+pub mod identity;
 pub mod inventory;
+pub mod recording;
+pub mod replay;
 pub mod verdict;
