@@ -26,6 +26,10 @@ const MAX_FLOWS: usize = 16_384;
 const MAX_NEIGHBOURS: usize = 4_096;
 
 /// Everything that can happen to the core.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every input is an event; a box each would cost more"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     Event(Event),
@@ -150,7 +154,7 @@ impl Engine {
             .waiting
             .split_off(&(Ktime(ripe.0.saturating_add(1)), 0, 0));
         for event in std::mem::replace(&mut self.waiting, later).into_values() {
-            self.apply(event, verdicts);
+            self.apply(&event, verdicts);
         }
     }
 }

@@ -14,6 +14,7 @@ pub use netdiag_common::hook::HookId;
 pub struct Ktime(pub u64);
 
 impl Ktime {
+    #[must_use]
     pub const fn plus(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
     }

@@ -14,31 +14,31 @@ use crate::verdict::Verdict;
 const DNS_HEADER: usize = 12;
 
 impl Engine {
-    pub(super) fn apply(&mut self, event: Event, verdicts: &mut Vec<Verdict>) {
+    pub(super) fn apply(&mut self, event: &Event, verdicts: &mut Vec<Verdict>) {
         if let Detail::Neighbour { address, state } = event.detail {
-            self.neighbour(&event, address, state);
+            self.neighbour(event, address, state);
             return;
         }
-        let Some(packet) = self.completed(&event) else {
+        let Some(packet) = self.completed(event) else {
             return;
         };
-        let entry = self.node_entry(&event);
-        let Some(found) = self.find(&event, &packet, verdicts) else {
+        let entry = self.node_entry(event);
+        let Some(found) = self.find(event, &packet, verdicts) else {
             return;
         };
         self.flows.learn(found, &packet, event.conntrack.as_ref());
-        let spot = self.spot(&event, &packet);
+        let spot = self.spot(event, &packet);
         let local = self.starts_on_node(found.id);
         let Some(flow) = self.flows.get_mut(found.id) else {
             return;
         };
         flow.first = flow.first.min(event.at);
         flow.last = flow.last.max(event.at);
-        flow.remember(&event);
+        flow.remember(event);
         if let Some(entry) = entry {
             note_conntrack(flow, entry, local);
         }
-        note(flow, &event, &packet, found, spot);
+        note(flow, event, &packet, found, spot);
         self.reopen(found.id, event.at);
     }
 

@@ -275,8 +275,7 @@ pub fn stage(event: &Event, drop: &Drop, kind: DropKind) -> Stage {
         | DropKind::Martian
         | DropKind::TtlExpired
         | DropKind::TooBig => Stage::Fib,
-        DropKind::Neighbour => Stage::Queue,
-        DropKind::Qdisc | DropKind::LinkDown => Stage::Queue,
+        DropKind::Neighbour | DropKind::Qdisc | DropKind::LinkDown => Stage::Queue,
         DropKind::Bpf => bpf_stage(drop),
         DropKind::NoSocket
         | DropKind::Checksum

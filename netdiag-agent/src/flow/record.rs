@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::drops::DropKind;
-use super::place::{Leg, Spot};
+use super::place::{Leg, Spot, Stage};
 use super::tcp::Progress;
 use crate::event::{Conntrack, Drop, Event, HookId, IcmpKind, Ktime, Netns, Packet, Proto, Tuple};
-use crate::verdict::Nat;
+use crate::verdict::{HopName, Nat};
 
 /// Groups kept of each kind; a flow that has more is counted, not grown.
 const MAX_GROUPS: usize = 48;
@@ -75,6 +75,17 @@ impl Sighting {
             .map(|count| count.syns)
             .max()
             .unwrap_or(0)
+    }
+
+    /// An answer here is with the initiator: behind its veth, or at the uplink it is reached by.
+    pub fn is_with_initiator(&self, initiator_is_pod: bool) -> bool {
+        match self.spot.leg {
+            Leg::Source => false,
+            Leg::Node if initiator_is_pod => {
+                self.spot.hop == HopName::PodVeth && self.spot.stage == Stage::Transmit
+            }
+            Leg::Node | Leg::Destination => true,
+        }
     }
 
     pub fn hooks(&self) -> impl Iterator<Item = HookId> {
@@ -337,20 +348,6 @@ impl Flow {
     pub fn answered(&mut self, id: u16, at: Ktime, rcode: u8) {
         if let Some(query) = self.queries.iter_mut().find(|query| query.id == id) {
             query.answered.get_or_insert((at, rcode));
-        }
-    }
-
-    /// The initiator's end: the last leg of a reply's way.
-    pub fn reached_initiator(&self, initiator_is_pod: bool, sighting: &Sighting) -> bool {
-        use crate::verdict::HopName;
-        match sighting.spot.leg {
-            Leg::Destination => true,
-            Leg::Node if initiator_is_pod => {
-                sighting.spot.hop == HopName::PodVeth
-                    && sighting.spot.stage == super::place::Stage::Transmit
-            }
-            Leg::Node => true,
-            Leg::Source => false,
         }
     }
 }

@@ -159,10 +159,9 @@ impl FlowTable {
             self.name(packet.tuple, found.id, found.direction);
             if let Some(tcp) = packet.tcp
                 && tcp.flags.is_syn()
+                && self.isns.insert(tcp.seq, found.id).is_none()
             {
-                if self.isns.insert(tcp.seq, found.id).is_none() {
-                    self.names.entry(found.id).or_default().isns.push(tcp.seq);
-                }
+                self.names.entry(found.id).or_default().isns.push(tcp.seq);
             }
         }
         if let Some(ct) = conntrack.filter(|ct| !ct.related) {

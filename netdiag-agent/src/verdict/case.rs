@@ -188,9 +188,9 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// With lost events a hop that was not seen proves nothing.
+    /// That nothing was seen beyond a drop proves nothing when events were lost; a refusal that was seen stays seen.
     fn honest(&self, mut finding: Finding) -> Finding {
-        let rests_on_absence = finding.drop.is_none() && finding.refused_at.is_none();
+        let rests_on_absence = finding.outcome != Outcome::Refused;
         if self.lost > 0 && rests_on_absence && finding.confidence == Confidence::Proven {
             finding.confidence = Confidence::Inferred;
         }
@@ -251,7 +251,7 @@ impl<'a> Case<'a> {
             .is_some_and(|namespace| namespace.kind == NamespaceKind::Pod);
         self.flow
             .of(Direction::Reply)
-            .any(|sighting| self.flow.reached_initiator(pod, sighting))
+            .any(|sighting| sighting.is_with_initiator(pod))
     }
 
     pub fn established(&self) -> bool {
@@ -326,6 +326,10 @@ impl<'a> Case<'a> {
                 .any(|sighting| sighting.last > since);
         if answered {
             return true;
+        }
+        if group.kind == DropKind::NoSocket && group.direction == Direction::Reply {
+            // The asker has closed its socket: a late answer. On the way to somebody else it is a loss: CONNTRACK_LOST.
+            return self.initiator().is_some_and(|namespace| group.spot.netns == Some(namespace.netns));
         }
         let tcp = &flow.tcp;
         let over =

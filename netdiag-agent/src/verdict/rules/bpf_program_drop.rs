@@ -52,7 +52,7 @@ impl Rule for BpfProgramDrop {
             [] => {
                 finding = finding.caveat(format!(
                     "no program could be named at {interface}: a TC action, or one detached since"
-                ))
+                ));
             }
             several => {
                 finding.confidence = Confidence::Proven;

@@ -1,8 +1,16 @@
 //! One failure cause per file, and the list of them all.
 
 mod blackhole_route;
+mod header_error;
+mod link_down;
+mod tunnel_drop;
+mod bridge_drop;
+mod qdisc_drop;
 mod bpf_program_drop;
 mod checksum;
+mod conntrack_full;
+mod conntrack_invalid;
+mod conntrack_lost;
 mod dns_timeout;
 mod host_firewall_drop;
 mod listen_overflow;
@@ -14,7 +22,9 @@ mod no_route;
 mod peer_refused;
 mod port_not_listening;
 mod prohibit_route;
+mod routing_loop;
 mod rp_filter;
+mod snat_ports_exhausted;
 mod socket_buffer_full;
 mod ttl_expired;
 mod unknown;
@@ -45,19 +55,29 @@ pub struct Page {
 
 /// All rules, in the order they are tried: drops by kind, refusals, silence, and what nobody else could name.
 pub const RULES: &[&dyn Rule] = &[
+    &conntrack_full::ConntrackFull,
+    &snat_ports_exhausted::SnatPortsExhausted,
+    &conntrack_invalid::ConntrackInvalid,
     &host_firewall_drop::HostFirewallDrop,
     &blackhole_route::BlackholeRoute,
     &prohibit_route::ProhibitRoute,
     &no_route::NoRoute,
     &rp_filter::RpFilter,
     &martian::Martian,
+    &routing_loop::RoutingLoop,
     &ttl_expired::TtlExpired,
     &mtu_exceeded::MtuExceeded,
     &neigh_failed::NeighFailed,
     &bpf_program_drop::BpfProgramDrop,
+    &qdisc_drop::QdiscDrop,
+    &bridge_drop::BridgeDrop,
+    &tunnel_drop::TunnelDrop,
+    &link_down::LinkDown,
+    &header_error::HeaderError,
     &checksum::Checksum,
     &socket_buffer_full::SocketBufferFull,
     &listen_overflow::ListenOverflow,
+    &conntrack_lost::ConntrackLost,
     &port_not_listening::PortNotListening,
     &peer_refused::PeerRefused,
     &dns_timeout::DnsTimeout,
