@@ -76,9 +76,9 @@ fn selector(options: &cli::Trace) -> Selector {
 }
 
 fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) -> Watch {
-    let node = target.node.path().to_owned();
+    let node = target.node.path();
     let interfaces = target.pod_links.iter().chain(&target.uplinks).map(|link| WatchInterface {
-        netns: Some(node.clone()),
+        netns: Some(node.to_owned()),
         ifindex: link.ifindex,
         name: Arc::clone(&link.name),
     });
@@ -91,7 +91,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         Some(_) => addresses.iter().map(|address| (Some(*address), port)).collect(),
     };
     Watch {
-        node: Some(node),
+        node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
         namespaces,
         addresses: target.pod_addresses.clone(),
