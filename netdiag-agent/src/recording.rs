@@ -3,6 +3,8 @@
 //! The first line is a header, each further line one [`Input`]. Lines are written whole, so a killed trace leaves a
 //! readable prefix. The reader is bounded in line length and number of lines and takes any bytes without panicking.
 
+#[cfg(test)]
+mod arbitrary;
 mod mirror;
 mod spell;
 #[cfg(test)]
@@ -64,6 +66,12 @@ struct Header {
     /// Of the netdiag that wrote it.
     version: String,
     config: HeaderConfig,
+}
+
+/// The part of a header that says how to read the rest.
+#[derive(Deserialize)]
+struct Schema {
+    schema: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -209,10 +217,6 @@ impl<R: BufRead> Reader<R> {
                     "it does not begin with the header line",
                 ));
             }
-        }
-        #[derive(Deserialize)]
-        struct Schema {
-            schema: String,
         }
         let schema = serde_json::from_slice::<Schema>(&reader.buffer)
             .ok()

@@ -8,6 +8,7 @@ mod hubble;
 mod json;
 mod jsonl;
 mod latest;
+mod overview;
 mod path;
 pub mod progress;
 pub mod record;

@@ -148,7 +148,6 @@ impl Page {
         {
             self.prose("why", &[sentence.to_owned()]);
         }
-        let style = self.style;
         let evidence: Vec<String> = verdict
             .evidence
             .iter()
@@ -248,11 +247,11 @@ fn what_happened(hop: &Hop, nats: &[&Nat], style: Style) -> String {
     match hop.action {
         Action::Seen | Action::Translated => parts.extend(count),
         Action::Dropped => {
-            parts.push(count.map_or("died here".to_owned(), |count| count + " died here"))
+            parts.push(count.map_or("died here".to_owned(), |count| count + " died here"));
         }
         Action::NotSeen => parts.push("not seen".to_owned()),
         Action::NotObservable if hop.name == HopName::Fabric => {
-            parts.push("beyond this node".to_owned())
+            parts.push("beyond this node".to_owned());
         }
         Action::NotObservable => parts.push("cannot be seen".to_owned()),
     }

@@ -54,7 +54,7 @@ impl Style {
             .then(|| comfy_table::Table::new().width())
             .flatten();
         Self {
-            rich: choice.is_rich(terminal, &Env::read()),
+            rich: choice.is_rich(terminal, Env::read()),
             width,
         }
     }
@@ -135,7 +135,7 @@ impl Env {
 }
 
 impl ColorChoice {
-    const fn is_rich(self, terminal: bool, env: &Env) -> bool {
+    const fn is_rich(self, terminal: bool, env: Env) -> bool {
         match self {
             Self::Auto => terminal && !env.no_color && !env.dumb,
             Self::Always => true,
@@ -173,30 +173,30 @@ mod tests {
     #[test]
     fn auto_is_rich_only_on_a_willing_terminal() {
         let plain = Env::default();
-        assert!(ColorChoice::Auto.is_rich(true, &plain));
-        assert!(!ColorChoice::Auto.is_rich(false, &plain));
+        assert!(ColorChoice::Auto.is_rich(true, plain));
+        assert!(!ColorChoice::Auto.is_rich(false, plain));
         assert!(!ColorChoice::Auto.is_rich(
             true,
-            &Env {
+            Env {
                 no_color: true,
                 dumb: false
             }
         ));
         assert!(!ColorChoice::Auto.is_rich(
             true,
-            &Env {
+            Env {
                 no_color: false,
                 dumb: true
             }
         ));
         assert!(ColorChoice::Always.is_rich(
             false,
-            &Env {
+            Env {
                 no_color: true,
                 dumb: true
             }
         ));
-        assert!(!ColorChoice::Never.is_rich(true, &plain));
+        assert!(!ColorChoice::Never.is_rich(true, plain));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `-o table`: for a tired human. Failing flows first, one line each, then each failing flow in full.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::io;
 
-use comfy_table::{Attribute, Cell, Color, Table, presets};
-
 use super::latest::{Entry, Latest};
+use super::overview::overview;
 use super::style::{Mark, Tone, wrap};
 use super::{Context, Exporter, Format, Options, Output, Style, path, words};
 use crate::verdict::{BLIND_SPOT, Outcome, Verdict};
@@ -201,8 +201,10 @@ fn report(entries: &[Entry], omitted: u64, options: Options) -> String {
         text += &blind_spots(entries.iter().map(|entry| &entry.verdict), style);
     }
     if omitted > 0 {
-        text +=
-            &format!("\n{omitted} more flows than fit were left out; -o jsonl writes them all\n");
+        let _ = writeln!(
+            text,
+            "\n{omitted} more flows than fit were left out; -o jsonl writes them all"
+        );
     }
     text
 }
@@ -219,7 +221,7 @@ fn rows(entries: &[Entry], delivered: usize, options: Options) -> String {
     if folded > 0 {
         let flows = words::plural(folded as u64, "more flow");
         let more = format!("  and {flows} delivered (-v lists all)");
-        text += &format!("{}\n", options.style.paint(Tone::Dim, &more));
+        let _ = writeln!(text, "{}", options.style.paint(Tone::Dim, &more));
     }
     text
 }
@@ -239,7 +241,7 @@ fn blind_spots<'a>(verdicts: impl Iterator<Item = &'a Verdict>, style: Style) ->
     );
     for spot in spots {
         for line in wrap(&words::clean(spot, style), style.width, 2) {
-            text += &format!("  {}\n", style.paint(Tone::Dim, &line));
+            let _ = writeln!(text, "  {}", style.paint(Tone::Dim, &line));
         }
     }
     text
@@ -266,7 +268,7 @@ fn caveats_of_healthy(entries: &[Entry], style: Style) -> String {
             words::plural(count, "flow"),
             words::clean(caveat, style)
         );
-        text += &format!("  {}\n", style.paint(Tone::Dim, &line));
+        let _ = writeln!(text, "  {}", style.paint(Tone::Dim, &line));
     }
     if text.is_empty() {
         text
@@ -305,75 +307,4 @@ fn is_alike(one: &Verdict, other: &Verdict) -> bool {
         (tuple.proto, tuple.src.ip(), tuple.dst, end)
     };
     key(one) == key(other) && one.died_between == other.died_between && one.source == other.source
-}
-
-/// Columns by importance; the last are left out first where the terminal is narrow: the blocks below say it all.
-const COLUMNS: [&str; 7] = ["", "FLOW", "OUTCOME", "CAUSE", "DIED", "SURE", "PROTO"];
-
-fn overview(entries: &[Entry], style: Style) -> String {
-    for columns in (3..=COLUMNS.len()).rev() {
-        let text = grid(entries, style, columns);
-        let Some(width) = style.width else {
-            return text;
-        };
-        let fits = |line: &str| visible_width(line) <= usize::from(width);
-        if columns == 3 || text.lines().all(fits) {
-            return text;
-        }
-    }
-    String::new()
-}
-
-fn grid(entries: &[Entry], style: Style, columns: usize) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if style.rich {
-        table.enforce_styling()
-    } else {
-        table.force_no_tty()
-    };
-    let heading = |name: &&str| Cell::new(name).add_attribute(Attribute::Dim);
-    table.set_header(COLUMNS[..columns].iter().map(heading));
-    for Entry { verdict, context } in entries {
-        let mark = path::mark(verdict);
-        let color = match mark {
-            Mark::Good => Color::DarkGreen,
-            Mark::Bad => Color::DarkRed,
-            Mark::Nothing | Mark::Doubt => Color::DarkYellow,
-        };
-        let cause = verdict.cause.map_or("", |cause| cause.0);
-        let cells = [
-            Cell::new(style.mark(mark)).fg(color),
-            Cell::new(words::clean(
-                &words::flow_short(verdict, context, style),
-                style,
-            )),
-            Cell::new(words::outcome(verdict.outcome)).fg(color),
-            Cell::new(cause).add_attribute(Attribute::Bold),
-            Cell::new(words::died(verdict, style)),
-            Cell::new(words::confidence(verdict.confidence)),
-            Cell::new(verdict.tuple.proto),
-        ];
-        table.add_row(cells.into_iter().take(columns));
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if index + 1 < columns { 2 } else { 0 }));
-    }
-    let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
-    lines.collect()
-}
-
-/// Characters without escape sequences.
-fn visible_width(line: &str) -> usize {
-    let mut width = 0;
-    let mut escaped = false;
-    for character in line.chars() {
-        match (escaped, character) {
-            (false, '\x1b') => escaped = true,
-            (false, _) => width += 1,
-            (true, 'm') => escaped = false,
-            (true, _) => {}
-        }
-    }
-    width
 }
