@@ -9,12 +9,11 @@ mod apply;
 mod judge;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 
-use crate::event::{Event, HookId, Ktime, Netns, NudState, Span};
+use crate::event::{Event, HookId, Ktime, Span};
 use crate::flow::{FlowId, FlowTable};
 use crate::inventory::{Delta, Inventory};
-use crate::verdict::Verdict;
+use crate::verdict::{Neighbours, Verdict};
 
 /// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
 const HOLD: Span = Span::millis(15);
@@ -60,16 +59,6 @@ impl Default for Config {
         }
     }
 }
-
-/// Last known state of a neighbour entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    pub state: NudState,
-    pub at: Ktime,
-}
-
-/// Neighbour entries by namespace and address.
-pub type Neighbours = BTreeMap<(Netns, IpAddr), Neighbour>;
 
 /// Owns all state.
 #[derive(Debug)]

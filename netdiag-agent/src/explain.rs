@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::export::Style;
 use crate::export::style::{Tone, wrap};
-use crate::verdict::{Cause, Page, RULES, Rule};
+use crate::verdict::{Page, RULES, Rule};
 
 /// A name that is no cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,22 +54,12 @@ pub fn list(style: Style) -> String {
     let mut text = String::new();
     for rule in RULES {
         let mut name = style.paint(Tone::Strong, &format!("{:width$}", rule.cause().0));
-        for line in wrap(
-            first_sentence(rule.page().what_happened),
-            style.width,
-            width + 2,
-        ) {
+        for line in wrap(rule.page().in_one_sentence(), style.width, width + 2) {
             let _ = writeln!(text, "{name}  {line}");
             name = " ".repeat(width);
         }
     }
     text
-}
-
-/// What happened, without the details.
-pub fn in_one_sentence(cause: Cause) -> Option<&'static str> {
-    let rule = RULES.iter().find(|rule| rule.cause() == cause)?;
-    Some(first_sentence(rule.page().what_happened))
 }
 
 /// The page of a rule as a file of `docs/causes/`.
@@ -85,7 +75,7 @@ pub fn markdown(rule: &dyn Rule) -> String {
 pub fn markdown_index() -> String {
     let mut text = String::from("# Causes\n\n| cause | what happened |\n|---|---|\n");
     for rule in RULES {
-        let sentence = first_sentence(rule.page().what_happened).replace('|', "\\|");
+        let sentence = rule.page().in_one_sentence().replace('|', "\\|");
         let _ = writeln!(text, "| [{0}]({0}.md) | {sentence} |", rule.cause().0);
     }
     text
@@ -112,10 +102,6 @@ fn find(
         .take(64)
         .collect();
     Err(UnknownCause { name, nearest })
-}
-
-fn first_sentence(text: &str) -> &str {
-    text.find(". ").map_or(text, |end| &text[..=end])
 }
 
 /// Levenshtein: insertions, deletions and replacements that turn one name into the other.
@@ -167,10 +153,7 @@ mod tests {
             }
             assert!(list(Style::PLAIN).contains(name));
             assert!(markdown_index().contains(&format!("({name}.md)")));
-            assert!(
-                in_one_sentence(rule.cause()).is_some_and(|sentence| sentence.ends_with('.')),
-                "{name}"
-            );
+            assert!(rule.page().in_one_sentence().ends_with('.'), "{name}");
         }
     }
 

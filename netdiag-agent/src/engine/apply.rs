@@ -1,6 +1,6 @@
 //! One event, in order of time, becomes part of its flow.
 
-use super::{Engine, MAX_NEIGHBOURS, Neighbour};
+use super::{Engine, MAX_NEIGHBOURS};
 use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Packet, Proto};
 use crate::flow::drops::{self, DropKind};
 use crate::flow::place::{self, Spot, Stage};
@@ -8,7 +8,7 @@ use crate::flow::record::{DropGroup, IcmpError, Reset};
 use crate::flow::table::Found;
 use crate::flow::{Direction, Flow, FlowId, nat};
 use crate::inventory::{NamespaceKind, Role};
-use crate::verdict::Verdict;
+use crate::verdict::{Neighbour, Verdict};
 
 /// A DNS header: id, flags, four counts (RFC 1035 §4.1.1).
 const DNS_HEADER: usize = 12;

@@ -5,7 +5,7 @@
 //! address the outside world sees (SNAT).
 
 use crate::event::{Conntrack, CtStatus, Tuple};
-use crate::verdict::{ConntrackState, HopName, Nat, NatKind};
+use crate::verdict::types::{ConntrackState, HopName, Nat, NatKind};
 
 /// DNAT before SNAT, as the packet meets them. `local`: the initiator is the node itself.
 pub fn translations(entry: &Conntrack, local: bool) -> Vec<Nat> {

@@ -5,7 +5,7 @@
 
 use crate::event::{Event, IfIndex, Netns, Pass, Place};
 use crate::inventory::{Inventory, NamespaceKind, Role};
-use crate::verdict::HopName;
+use crate::verdict::types::HopName;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Leg {

@@ -8,7 +8,7 @@ use super::drops::DropKind;
 use super::place::{Leg, Spot, Stage};
 use super::tcp::Progress;
 use crate::event::{Conntrack, Drop, Event, HookId, IcmpKind, Ktime, Netns, Packet, Proto, Tuple};
-use crate::verdict::{HopName, Nat};
+use crate::verdict::types::{HopName, Nat};
 
 /// Groups kept of each kind; a flow that has more is counted, not grown.
 const MAX_GROUPS: usize = 48;

@@ -1,13 +1,13 @@
 //! One flow laid before the rules, with all they may know.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::rules::RULES;
 use super::types::{
     Cause, Component, Confidence, Evidence, HopName, Outcome, Remediation, Suspect,
 };
-use crate::engine::Neighbours;
-use crate::event::{IcmpKind, Ktime, NudState, Proto, Span};
+use crate::event::{IcmpKind, Ktime, Netns, NudState, Proto, Span};
 use crate::flow::FlowTable;
 use crate::flow::drops::DropKind;
 use crate::flow::place::{Leg, Stage};
@@ -20,6 +20,16 @@ const SETTLE: Span = Span::millis(100);
 const GRACE: Span = Span::millis(30);
 /// An established connection retransmits; only a loss that lasts this long is a death.
 const PERSIST: Span = Span::millis(700);
+
+/// Last known state of a neighbour entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub state: NudState,
+    pub at: Ktime,
+}
+
+/// Neighbour entries by namespace and address.
+pub type Neighbours = BTreeMap<(Netns, IpAddr), Neighbour>;
 
 /// All a rule may look at.
 #[derive(Clone, Copy, Debug)]

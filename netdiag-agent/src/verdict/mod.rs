@@ -6,9 +6,9 @@ pub mod build;
 mod case;
 mod hops;
 pub mod rules;
-mod types;
+pub mod types;
 mod words;
 
-pub use case::{Case, Finding};
+pub use case::{Case, Finding, Neighbour, Neighbours};
 pub use rules::{Page, RULES, Rule};
 pub use types::*;

@@ -81,7 +81,7 @@ fn work() -> Result<String> {
         }
     }
     let command = fs::read_to_string("/netdiag-vm").context("read /netdiag-vm")?;
-    println!("init: {command}");
+    println!("init: {}", command.lines().next().unwrap_or_default());
     run(&command)
 }
 

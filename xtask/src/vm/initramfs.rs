@@ -26,6 +26,7 @@ const TOOLS: &[&str] = &[
     "dig",
     "tcpdump",
     "sysctl",
+    "dash",
     "bpftool",
     "busybox",
     "xtables-nft-multi",
@@ -168,6 +169,8 @@ impl Tree {
             }
         }
         self.link(Path::new("usr/bin/nc"), "../sbin/nc.openbsd");
+        // busybox's own shell would run its applets before the programs in PATH.
+        self.link(Path::new("usr/bin/sh"), "../sbin/dash");
         self.extensions()?;
         self.applets()?;
         for file in FILES {

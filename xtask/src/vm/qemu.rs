@@ -111,13 +111,43 @@ fn lines(serial: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(serial).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line)
-                .trim_end_matches('\r')
-                .to_owned();
+            let line = plain(&String::from_utf8_lossy(&line));
             if sender.send(line).is_err() {
                 break;
             }
         }
     });
     receiver
+}
+
+/// Without the terminal commands that the firmware sends before the kernel runs.
+fn plain(line: &str) -> String {
+    let mut parts = line.trim_end().split('\u{1b}');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let command = part.find(|letter: char| letter.is_ascii_alphabetic());
+        text.push_str(command.map_or("", |end| &part[end + 1..]));
+    }
+    text.replace(|letter: char| letter.is_control() && letter != '\t', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_commands_are_removed() {
+        assert_eq!(
+            plain("\u{1b}c\u{1b}[?7l\u{1b}[2J\u{1b}[0mSeaBIOS\r"),
+            "SeaBIOS"
+        );
+        assert_eq!(plain("a\tb"), "a\tb");
+    }
+
+    #[test]
+    fn a_program_that_gives_no_answer_is_an_error() {
+        let silent = lines(&b"booting\n"[..]);
+        assert_eq!(silent.recv().as_deref(), Ok("booting"));
+        assert!(silent.recv().is_err());
+    }
 }

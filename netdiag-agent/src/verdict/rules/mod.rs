@@ -53,6 +53,14 @@ pub struct Page {
     pub what_to_do: &'static str,
 }
 
+impl Page {
+    /// What happened, without the details.
+    pub fn in_one_sentence(&self) -> &'static str {
+        let text = self.what_happened;
+        text.find(". ").map_or(text, |end| &text[..=end])
+    }
+}
+
 /// All rules, in the order they are tried: drops by kind, refusals, silence, and what nobody else could name.
 pub const RULES: &[&dyn Rule] = &[
     &conntrack_full::ConntrackFull,
