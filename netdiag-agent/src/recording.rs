@@ -3,12 +3,8 @@
 //! The first line is a header, each further line one [`Input`]. Lines are written whole, so a killed trace leaves a
 //! readable prefix. The reader is bounded in line length and number of lines and takes any bytes without panicking.
 
-#[cfg(test)]
-mod arbitrary;
 mod mirror;
 mod spell;
-#[cfg(test)]
-mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -316,3 +312,8 @@ impl<R: BufRead> Iterator for Reader<R> {
         next
     }
 }
+
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod tests;

@@ -17,11 +17,6 @@ pub mod style;
 mod table;
 mod words;
 
-#[cfg(test)]
-mod fixtures;
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::io::{self, Write};
 
@@ -91,3 +86,8 @@ fn write_line(output: &mut Output, value: &impl serde::Serialize) -> io::Result<
     output.write_all(&line)?;
     output.flush()
 }
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;

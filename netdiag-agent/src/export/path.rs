@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::style::{Mark, Tone, wrap};
 use super::words::{self, clean};
 use super::{Context, Options, Style};
-use crate::verdict::{Action, BLIND_SPOT, Hop, HopName, Nat, Verdict};
+use crate::verdict::{Action, BLIND_SPOT, Hop, HopName, Nat, RULES, Verdict};
 
 /// Width of the column with `why`, `evidence`, `do`.
 const LABEL: usize = 10;
@@ -144,9 +144,9 @@ impl Page {
 
     fn reasons(&mut self, verdict: &Verdict) {
         if let Some(cause) = verdict.cause
-            && let Some(sentence) = crate::explain::in_one_sentence(cause)
+            && let Some(rule) = RULES.iter().find(|rule| rule.cause() == cause)
         {
-            self.prose("why", &[sentence.to_owned()]);
+            self.prose("why", &[rule.page().in_one_sentence().to_owned()]);
         }
         let evidence: Vec<String> = verdict
             .evidence
