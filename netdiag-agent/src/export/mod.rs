@@ -3,6 +3,7 @@
 //! Depends on `verdict` and on nothing that gathers packets, so that a replay prints exactly what a trace prints.
 
 mod convert;
+mod counts;
 pub mod doctor;
 mod hubble;
 mod json;
@@ -12,6 +13,7 @@ mod overview;
 mod path;
 pub mod progress;
 pub mod record;
+mod running;
 pub mod schema;
 pub mod style;
 mod table;

@@ -166,6 +166,20 @@ pub fn wrap(text: &str, width: Option<u16>, indent: usize) -> Vec<String> {
     lines
 }
 
+/// Text from outside for a terminal: no control characters, and ASCII where the style is plain.
+pub fn clean(text: &str, style: Style) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            control if control.is_control() => out.push(' '),
+            '…' if !style.rich => out.push_str("..."),
+            '→' if !style.rich => out.push_str("->"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,22 +4,20 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 
+use super::counts::{Counts, rank};
 use super::latest::{Entry, Latest};
 use super::overview::overview;
-use super::style::{Mark, Tone, wrap};
+use super::running::Running;
+use super::style::{Tone, wrap};
 use super::{Context, Exporter, Format, Options, Output, Style, path, words};
-use crate::verdict::{BLIND_SPOT, Outcome, Verdict};
+use crate::verdict::{BLIND_SPOT, Verdict};
 
 pub(super) const FORMAT: Format = Format {
     name: "table",
     help: "for people: at the end, failing flows first (with -f each flow as it is decided)",
     make: |output, options| {
         if options.follow {
-            Box::new(Running {
-                output,
-                options,
-                seen: Counts::default(),
-            })
+            Box::new(Running::new(output, options))
         } else {
             Box::new(AtEnd {
                 output,
@@ -53,126 +51,6 @@ impl Exporter for AtEnd {
         let text = report(&entries, omitted, self.options);
         self.output.write_all(text.as_bytes())?;
         self.output.flush()
-    }
-}
-
-/// Prints each verdict as it is decided.
-struct Running {
-    output: Output,
-    options: Options,
-    seen: Counts,
-}
-
-impl Exporter for Running {
-    fn verdict(&mut self, verdict: &Verdict, context: &Context) -> io::Result<()> {
-        if verdict.revision <= 1 {
-            self.seen.add(verdict.outcome);
-        }
-        let style = self.options.style;
-        let time = context
-            .timestamp(verdict.at)
-            .strftime("%H:%M:%S")
-            .to_string();
-        let text = if verdict.outcome.is_failing() || self.options.verbose {
-            let revised = if verdict.revision > 1 {
-                " (revised)"
-            } else {
-                ""
-            };
-            let block = path::block(verdict, context, self.options, &[]);
-            format!("{}{revised}\n{block}\n", style.paint(Tone::Dim, &time))
-        } else {
-            let flow = words::clean(&words::flow_short(verdict, context, style), style);
-            let proto = verdict.tuple.proto;
-            let mark = style.painted_mark(path::mark(verdict));
-            format!(
-                "{} {mark} {flow} {proto} {}\n",
-                style.paint(Tone::Dim, &time),
-                words::outcome(verdict.outcome)
-            )
-        };
-        self.output.write_all(text.as_bytes())?;
-        self.output.flush()
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        writeln!(self.output, "{}", self.seen.line(None, self.options.style))?;
-        self.output.flush()
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    failing: u64,
-    undetermined: u64,
-    delivered: u64,
-}
-
-impl Counts {
-    fn add(&mut self, outcome: Outcome) {
-        match rank(outcome) {
-            0 => self.failing += 1,
-            1 => self.undetermined += 1,
-            _ => self.delivered += 1,
-        }
-    }
-
-    /// The first line, and for a healthy run the only one.
-    fn line(&self, node: Option<&str>, style: Style) -> String {
-        let Self {
-            failing,
-            undetermined,
-            delivered,
-        } = *self;
-        let all = failing + undetermined + delivered;
-        let on = node.map_or_else(String::new, |node| {
-            format!(" on {}", words::clean(node, style))
-        });
-        let unclear = match undetermined {
-            0 => String::new(),
-            count => format!(", {count} undetermined"),
-        };
-        let (mark, text) = match (all, failing) {
-            (0, _) => (Mark::Nothing, format!("no flow was seen{on}")),
-            (_, 0) if undetermined == 0 => {
-                let each = if all == 1 {
-                    "delivered"
-                } else {
-                    "all delivered"
-                };
-                (
-                    Mark::Good,
-                    format!("{}{on}, {each}", words::plural(all, "flow")),
-                )
-            }
-            (_, 0) => (
-                Mark::Doubt,
-                format!(
-                    "{}{on}: {delivered} delivered{unclear}",
-                    words::plural(all, "flow")
-                ),
-            ),
-            _ => (
-                Mark::Bad,
-                format!(
-                    "{failing} of {} failed{on}{unclear}",
-                    words::plural(all, "flow")
-                ),
-            ),
-        };
-        format!(
-            "{} {}",
-            style.painted_mark(mark),
-            style.paint(Tone::Strong, &text)
-        )
-    }
-}
-
-const fn rank(outcome: Outcome) -> u8 {
-    match outcome {
-        Outcome::Undetermined => 1,
-        Outcome::Delivered => 2,
-        _ => 0,
     }
 }
 

@@ -275,9 +275,23 @@ fn following_prints_each_verdict_as_it_comes() {
             .text()
             .contains("dropped on this node at NF_FORWARD (HOST_FIREWALL_DROP, proven)")
     );
+    let length = output.text().len();
+    let recount = Verdict {
+        revision: 2,
+        ..fixtures::firewall_drop()
+    };
+    exporter.verdict(&recount, &fixtures::context()).unwrap();
+    assert_eq!(output.text().len(), length, "nothing new to say");
+    let recovered = Verdict {
+        uuid: fixtures::delivered().uuid,
+        revision: 2,
+        ..fixtures::no_answer()
+    };
+    exporter.verdict(&recovered, &fixtures::context()).unwrap();
+    assert!(output.text().contains("(revised)"));
     exporter.finish().unwrap();
     assert!(
-        output.text().ends_with("X 1 of 2 flows failed\n"),
+        output.text().ends_with("X 2 of 2 flows failed\n"),
         "{}",
         output.text()
     );

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+pub use super::style::clean;
 use super::{Context, Style};
 use crate::event::{Proto, Tuple};
 use crate::verdict::{
@@ -231,18 +232,4 @@ pub fn plural(count: u64, noun: &str) -> String {
     } else {
         format!("{count} {noun}s")
     }
-}
-
-/// Text from outside for a terminal: no control characters, and ASCII where the style is plain.
-pub fn clean(text: &str, style: Style) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            control if control.is_control() => out.push(' '),
-            '…' if !style.rich => out.push_str("..."),
-            '→' if !style.rich => out.push_str("->"),
-            other => out.push(other),
-        }
-    }
-    out
 }
