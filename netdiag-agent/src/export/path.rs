@@ -143,8 +143,9 @@ impl Page {
     }
 
     fn reasons(&mut self, verdict: &Verdict) {
-        if let Some(cause) = verdict.cause
-            && let Some(rule) = RULES.iter().find(|rule| rule.cause() == cause)
+        if let Some(rule) = RULES
+            .iter()
+            .find(|rule| Some(rule.cause()) == verdict.cause)
         {
             self.prose("why", &[rule.page().in_one_sentence().to_owned()]);
         }
