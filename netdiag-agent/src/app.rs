@@ -9,7 +9,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::{self, Command, Config, ReportFormat, exit};
-use crate::{explain, export, kernel, recording};
+use crate::export::doctor::{Finding, Machine};
+use crate::{explain, export, identity, kernel, recording};
 
 /// Why a command could not do its work. One line each, and an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -18,12 +19,12 @@ pub enum Error {
     Cli(#[from] cli::Error),
     #[error(transparent)]
     Identity(#[from] crate::identity::IdentityError),
-    #[error(transparent)]
+    #[error("{}", chain(.0))]
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]
     Recording(#[from] recording::Error),
     #[error(transparent)]
-    Explain(#[from] explain::Error),
+    Explain(#[from] explain::UnknownCause),
     #[error("run {program}: {source}")]
     Command { program: String, source: io::Error },
     #[error("interface {0} is gone: its pod was deleted or restarted; the trace ends here")]
@@ -34,12 +35,23 @@ pub enum Error {
     Runtime(#[source] io::Error),
 }
 
+/// An error and its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    let mut text = error.to_string();
+    for source in sources.map(ToString::to_string) {
+        if !text.contains(&source) {
+            text = format!("{text}: {}", source.lines().next().unwrap_or(""));
+        }
+    }
+    text
+}
+
 impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Cli(error) => error.exit_code(),
             Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) => exit::BLIND,
-            Self::Identity(error) if error.is_privilege() => exit::BLIND,
             Self::Identity(_) | Self::Recording(_) | Self::Explain(_) | Self::Command { .. } | Self::Output(_) => {
                 exit::INPUT
             }
@@ -83,7 +95,11 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 fn explain(cause: Option<&str>, style: export::Style) -> Result<u8, Error> {
-    print(&explain::render(cause, style)?)?;
+    let text = match cause {
+        Some(name) => explain::page(name, style)?,
+        None => explain::list(style),
+    };
+    print(&text)?;
     Ok(exit::HEALTHY)
 }
 
@@ -94,20 +110,26 @@ fn schema() -> Result<u8, Error> {
 }
 
 fn doctor(format: ReportFormat, style: export::Style) -> Result<u8, Error> {
-    let reports: Vec<export::doctor::Capability> = kernel::probe()
+    let probed = kernel::probe();
+    let able = kernel::ensure_observable().is_ok();
+    let (node_name, kernel) = identity::machine();
+    let machine = Machine { node_name, kernel, tier: able.then_some(0) };
+    let findings: Vec<Finding> = probed
         .into_iter()
-        .map(|report| export::doctor::Capability {
-            name: report.name,
-            present: report.present,
-            detail: report.detail,
-            loses: report.loses,
-            todo: report.todo,
+        .map(|found| Finding {
+            name: found.name,
+            present: found.present,
+            detail: found.detail,
+            loses: found.loses,
+            todo: found.todo,
         })
         .collect();
     let text = match format {
-        ReportFormat::Table => export::doctor::table(&reports, style),
-        ReportFormat::Json => export::doctor::json(&reports).map_err(|error| Error::Output(error.into()))?,
+        ReportFormat::Table => export::doctor::table(&machine, &findings, style),
+        ReportFormat::Json => {
+            export::doctor::json(&machine, &findings).map_err(|error| Error::Output(error.into()))? + "\n"
+        }
     };
     print(&text)?;
-    Ok(exit::HEALTHY)
+    Ok(if machine.tier.is_some() { exit::HEALTHY } else { exit::BLIND })
 }

@@ -26,30 +26,20 @@ impl Report {
 
     pub(super) fn verdict(&mut self, verdict: &Verdict, inventory: &Inventory) -> Result<(), Error> {
         self.failing.insert(verdict.uuid.clone(), verdict.outcome.is_failing());
-        self.exporter.verdict(verdict, &context(inventory)).map_err(Error::Output)
+        self.exporter.verdict(verdict, &Context::from(inventory)).map_err(Error::Output)
     }
 
     pub(super) fn flows(&self) -> usize {
         self.failing.len()
     }
 
-    pub(super) fn failing(&self) -> bool {
-        self.failing.values().any(|failing| *failing)
+    pub(super) fn failing(&self) -> usize {
+        self.failing.values().filter(|failing| **failing).count()
     }
 
     pub(super) fn finish(&mut self) -> Result<u8, Error> {
         self.exporter.finish().map_err(Error::Output)?;
-        Ok(if self.failing() { exit::FAILING } else { exit::HEALTHY })
-    }
-}
-
-/// What a record says of the node rather than of the flow.
-fn context(inventory: &Inventory) -> Context {
-    let node = inventory.node.as_ref();
-    Context {
-        node_name: node.map(|node| node.name.clone()),
-        wall_offset: node.map_or(0, |node| node.wall_offset),
-        ..Context::default()
+        Ok(if self.failing() > 0 { exit::FAILING } else { exit::HEALTHY })
     }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::future;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -16,10 +17,11 @@ use super::output::Report;
 use super::{Error, trigger};
 use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::{Config, Engine, Input};
-use crate::event::{IfIndex, Ktime};
+use crate::event::{Ktime, Netns};
 use crate::export::Style;
 use crate::export::progress::Progress;
-use crate::identity::{self, Selector, Target, links};
+use crate::identity::links::Change;
+use crate::identity::{self, LinkRef, Selector, Target};
 use crate::inventory::Delta;
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
@@ -37,7 +39,7 @@ const SETTLE: Duration = Duration::from_millis(150);
 const DRAIN: Duration = Duration::from_millis(2500);
 
 pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
-    kernel::require_privilege()?;
+    kernel::ensure_observable()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let result = runtime.block_on(trace(options, style));
     // A reader thread may still sit in a system call; nothing it could find matters any more.
@@ -47,9 +49,9 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    kernel::sweep_leftovers();
     let addresses = options.to.as_ref().map(Destination::addresses).transpose()?.unwrap_or_default();
     let target = identity::resolve(&selector(options))?;
+    kernel::sweep_leftovers(Some(target.node.path()))?;
     let session = Session::start(&watch(options, &target, &addresses))?;
     let mut trace = Trace::new(options, style, session, &target)?;
     trace.begin(&target)?;
@@ -77,8 +79,8 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
     let node = target.node.path().to_owned();
     let interfaces = target.pod_links.iter().chain(&target.uplinks).map(|link| WatchInterface {
         netns: Some(node.clone()),
-        ifindex: link.ifindex.0,
-        name: link.name.to_string(),
+        ifindex: link.ifindex,
+        name: Arc::clone(&link.name),
     });
     let pods = target.pod.iter().chain(&target.other_pods);
     let namespaces = std::iter::once(&target.node).chain(pods).map(identity::NetnsHandle::netns).collect();
@@ -134,8 +136,9 @@ struct Trace {
     session: Session,
     news: News,
     progress: Progress,
+    node: Netns,
     /// Host-side interfaces of the pod that are still there.
-    pod_links: Vec<(IfIndex, String)>,
+    pod_links: Vec<LinkRef>,
 }
 
 impl Trace {
@@ -148,9 +151,10 @@ impl Trace {
             engine: Engine::new(config),
             report: Report::new(options.output, style, follow, options.verbose),
             recorder,
-            news: News::new(target, session.program_ids()),
+            news: News::new(target, session.programs().iter().map(|program| program.id).collect()),
             progress: Progress::new(true),
-            pod_links: pod_links.map(|link| (link.ifindex, link.name.to_string())).collect(),
+            node: target.node.netns(),
+            pod_links: pod_links.cloned().collect(),
             session,
         })
     }
@@ -160,12 +164,12 @@ impl Trace {
         let deltas = target.deltas.iter().cloned().map(|delta| match delta {
             Delta::Node(mut node) => {
                 node.tier = self.session.tier();
-                node.hooks = self.session.hooks();
+                node.hooks = self.session.hooks().to_vec();
                 Delta::Node(node)
             }
             other => other,
         });
-        let blind = target.blind.iter().cloned().chain(self.session.blind()).map(Delta::Blind);
+        let blind = target.blind.iter().cloned().chain(self.session.blind().iter().cloned()).map(Delta::Blind);
         let all: Vec<Delta> = deltas.chain(blind).chain(self.news.counters()).collect();
         all.into_iter().try_for_each(|delta| self.feed(Input::Inventory(delta)))
     }
@@ -174,7 +178,7 @@ impl Trace {
     fn announce(&self, options: &cli::Trace, target: &Target) {
         let subject = target.pod.as_ref().map_or_else(|| "the node".to_owned(), identity::NetnsHandle::label);
         let to = options.to.as_ref().map_or_else(|| "anywhere".to_owned(), ToString::to_string);
-        let names = |links: &[identity::LinkRef]| {
+        let names = |links: &[LinkRef]| {
             links.iter().map(|link| link.name.to_string()).collect::<Vec<_>>().join(", ")
         };
         let interfaces = target.pod_links.len() + target.uplinks.len();
@@ -196,7 +200,7 @@ impl Trace {
     /// Runs until the trace should end; the name of the pod's interface when that went away.
     async fn follow(&mut self, options: &cli::Trace, target: &Target, mut signals: Signals) -> Result<Option<String>, Error> {
         let mut command = Trigger::start(options, target)?;
-        let mut links = links::Watch::new(&target.node).ok();
+        self.news.watch_links(target, &selector(options));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut counters = interval(COUNTERS);
@@ -206,15 +210,14 @@ impl Trace {
         loop {
             tokio::select! {
                 inputs = self.session.next() => self.take(inputs)?,
-                Some(delta) = self.news.next() => self.feed(Input::Inventory(delta))?,
-                delta = next_link(&mut links) => {
-                    if let Some(gone) = self.link(delta)? && options.until != Until::Interrupted {
+                Some(change) = self.news.next() => {
+                    if let Some(gone) = self.change(change)? && options.until != Until::Interrupted {
                         return Ok(Some(gone));
                     }
                 }
                 _ = tick.tick() => {
                     self.feed(Input::Tick(now()))?;
-                    self.progress.flows(self.report.flows(), self.report.failing_count());
+                    self.progress.flows(self.report.flows(), self.report.failing());
                     if command.drained(&self.engine) {
                         return Ok(None);
                     }
@@ -241,17 +244,25 @@ impl Trace {
         Ok(())
     }
 
-    /// A change of the node's links; the name of the pod's last interface when it is gone.
-    fn link(&mut self, delta: Delta) -> Result<Option<String>, Error> {
-        let mut gone = None;
-        if let Delta::LinkGone { ifindex, .. } = &delta
-            && let Some(position) = self.pod_links.iter().position(|(index, _)| index == ifindex)
-        {
-            let (_, name) = self.pod_links.remove(position);
-            gone = self.pod_links.is_empty().then_some(name);
+    /// A change on the node; the name of the pod's last interface when it is gone.
+    fn change(&mut self, change: Change) -> Result<Option<String>, Error> {
+        match change {
+            Change::Delta(delta) => self.feed(Input::Inventory(delta))?,
+            Change::Appeared { pod: Some(pod), .. } => {
+                self.session.add_namespace(pod.netns())?;
+                self.news.add(pod);
+            }
+            Change::Appeared { pod: None, .. } => {}
+            Change::Gone { link, .. } => {
+                self.session.unwatch_interface(self.node, link.ifindex);
+                let before = self.pod_links.len();
+                self.pod_links.retain(|known| *known != link);
+                if before > 0 && self.pod_links.is_empty() {
+                    return Ok(Some(link.name.to_string()));
+                }
+            }
         }
-        self.feed(Input::Inventory(delta))?;
-        Ok(gone)
+        Ok(None)
     }
 
     fn feed(&mut self, input: Input) -> Result<(), Error> {
@@ -288,13 +299,6 @@ fn limit(until: &Until) -> Duration {
         Until::Elapsed(span) => *span,
         Until::CommandEnded { limit, .. } => limit.unwrap_or(Duration::MAX),
         Until::Interrupted => Duration::MAX,
-    }
-}
-
-async fn next_link(links: &mut Option<links::Watch>) -> Delta {
-    match links {
-        Some(watch) => watch.next().await,
-        None => future::pending().await,
     }
 }
 

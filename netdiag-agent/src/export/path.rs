@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::style::{Mark, Tone, wrap};
 use super::words::{self, clean};
 use super::{Context, Options, Style};
-use crate::verdict::{Action, Hop, Nat, RULES, Verdict};
+use crate::verdict::{Action, BLIND_SPOT, Hop, HopName, Nat, RULES, Verdict};
 
 /// Width of the column with `why`, `evidence`, `do`.
 const LABEL: usize = 10;
@@ -75,6 +75,11 @@ impl Page {
             None => words::confidence(verdict.confidence).to_owned(),
         };
         self.line(&format!("  {headline} ({sure})"));
+        if let Some(remediation) = &verdict.remediation {
+            for line in wrap(&clean(&remediation.summary, style), style.width, INDENT) {
+                self.line(&format!("  {}", style.paint(Tone::Strong, &line)));
+            }
+        }
         if !alike.is_empty() {
             let flows = words::plural(alike.len() as u64, "more flow");
             self.line(&format!(
@@ -86,55 +91,59 @@ impl Page {
     }
 
     fn path(&mut self, verdict: &Verdict) {
-        let names: Vec<String> = verdict
+        let longest = verdict
             .hops
             .iter()
-            .map(|hop| words::hop_name(hop.name))
-            .collect();
-        let width = names.iter().map(String::len).max().unwrap_or(0);
+            .map(|hop| words::hop_name(hop.name).len())
+            .max();
         let two_way = verdict.hops.iter().any(|hop| hop.reply);
         let mut told = vec![false; verdict.nat.len()];
-        for (hop, name) in verdict.hops.iter().zip(&names) {
-            let mark = hop_mark(hop.action);
+        for hop in &verdict.hops {
             let nats = translations(verdict, hop, &mut told);
-            let direction = match (two_way, hop.reply, self.style.rich) {
-                (false, ..) => "",
-                (true, false, true) => "→ ",
-                (true, false, false) => "> ",
-                (true, true, true) => "← ",
-                (true, true, false) => "< ",
+            let direction = match (two_way, hop.reply) {
+                (false, _) => "",
+                (true, false) => self.style.onward(),
+                (true, true) => self.style.back(),
             };
-            let name = format!("{name:width$}");
-            let name = match hop.action {
-                Action::Dropped => self.style.paint(Tone::Bad, &name),
-                Action::NotSeen | Action::NotObservable => self.style.paint(Tone::Dim, &name),
-                Action::Seen | Action::Translated => name,
-            };
-            let what = clean(&what_happened(hop, &nats, self.style), self.style);
-            self.line(&format!(
-                "    {} {direction}{name}  {what}",
-                self.style.painted_mark(mark)
-            ));
+            self.hop(hop, direction, longest.unwrap_or(0), &nats);
         }
-        let rest = verdict
-            .nat
-            .iter()
-            .zip(&told)
-            .filter(|(_, told)| !**told)
-            .map(|(nat, _)| nat);
-        for nat in rest {
-            let text = translation(nat, self.style);
-            self.line(&format!("      {text} at {}", words::hop_name(nat.hop)));
+        for (nat, told) in verdict.nat.iter().zip(told) {
+            if !told {
+                let text = translation(nat, self.style);
+                self.line(&format!("      {text} at {}", words::hop_name(nat.hop)));
+            }
         }
         if !verdict.hops.is_empty() {
             self.line("");
         }
     }
 
+    /// The hop, and below it the thing that did it.
+    fn hop(&mut self, hop: &Hop, direction: &str, width: usize, nats: &[&Nat]) {
+        let style = self.style;
+        let name = format!("{:width$}", words::hop_name(hop.name));
+        let name = match hop.action {
+            Action::Dropped => style.paint(Tone::Bad, &name),
+            Action::NotSeen | Action::NotObservable => style.paint(Tone::Dim, &name),
+            Action::Seen | Action::Translated => name,
+        };
+        let mark = style.painted_mark(hop_mark(hop.action));
+        let what = clean(&what_happened(hop, nats, style), style);
+        self.line(&format!("    {mark} {direction}{name}  {what}"));
+        if let Some(component) = &hop.component {
+            let indent = 6 + direction.chars().count() + width + 2;
+            for line in wrap(
+                &clean(&words::component(component), style),
+                style.width,
+                indent,
+            ) {
+                self.line(&format!("{}{line}", " ".repeat(indent)));
+            }
+        }
+    }
+
     fn reasons(&mut self, verdict: &Verdict) {
-        if let Some(cause) = verdict.cause
-            && let Some(rule) = RULES.iter().find(|rule| rule.cause() == cause)
-        {
+        if let Some(rule) = RULES.iter().find(|rule| Some(rule.cause()) == verdict.cause) {
             self.prose("why", &[rule.page().in_one_sentence().to_owned()]);
         }
         let style = self.style;
@@ -154,23 +163,27 @@ impl Page {
             .map(|(suspect, rank)| format!("{rank}. {}: {}", suspect.name, suspect.reason))
             .collect();
         self.prose("suspects", &suspects);
-        let mut caveats = verdict.caveats.clone();
+        let own = |caveat: &&String| !caveat.starts_with(BLIND_SPOT);
+        let mut caveats: Vec<String> = verdict.caveats.iter().filter(own).cloned().collect();
         let told = caveats.iter().any(|caveat| caveat.contains("lost"));
         if verdict.lost_events > 0 && !told {
-            caveats.push(format!(
-                "{} lost while this flow lived",
-                words::plural(verdict.lost_events, "event")
-            ));
+            let events = words::plural(verdict.lost_events, "event");
+            caveats.push(format!("{events} lost while this flow lived"));
         }
         self.prose("caveats", &caveats);
         if let Some(remediation) = &verdict.remediation {
-            self.prose("do", std::slice::from_ref(&remediation.summary));
-            let indent = " ".repeat(INDENT + LABEL);
-            for command in &remediation.commands {
-                // Never wrapped: it is there to be copied.
-                let command = style.paint(Tone::Strong, &clean(command, style));
-                self.line(&format!("{indent}$ {command}"));
-            }
+            self.commands(&remediation.commands);
+        }
+    }
+
+    /// Never wrapped: they are there to be copied.
+    fn commands(&mut self, commands: &[String]) {
+        let mut label = format!("{:LABEL$}", "do");
+        for command in commands {
+            let shown = self.style.paint(Tone::Dim, &label);
+            let command = self.style.paint(Tone::Strong, &clean(command, self.style));
+            self.line(&format!("{}{shown}$ {command}", " ".repeat(INDENT)));
+            label = " ".repeat(LABEL);
         }
     }
 
@@ -229,14 +242,18 @@ fn what_happened(hop: &Hop, nats: &[&Nat], style: Style) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(hop.interface.as_deref().map(str::to_owned));
     parts.extend(nats.iter().map(|nat| translation(nat, style)));
+    let count = (hop.count > 0).then(|| words::packets(hop.count));
     match hop.action {
-        Action::Dropped => parts.push("died here".to_owned()),
+        Action::Seen | Action::Translated => parts.extend(count),
+        Action::Dropped => {
+            parts.push(count.map_or("died here".to_owned(), |count| count + " died here"))
+        }
         Action::NotSeen => parts.push("not seen".to_owned()),
-        Action::NotObservable => parts.push("out of sight".to_owned()),
-        Action::Seen | Action::Translated => {}
+        Action::NotObservable if hop.name == HopName::Fabric => {
+            parts.push("beyond this node".to_owned())
+        }
+        Action::NotObservable => parts.push("cannot be seen".to_owned()),
     }
-    parts.extend((hop.count > 0).then(|| words::packets(hop.count)));
-    parts.extend(hop.component.as_ref().map(words::component));
     parts.join(", ")
 }
 

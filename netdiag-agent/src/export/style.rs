@@ -95,6 +95,17 @@ impl Style {
     }
 }
 
+/// Directions of a hop.
+impl Style {
+    pub const fn onward(self) -> &'static str {
+        if self.rich { "→ " } else { "> " }
+    }
+
+    pub const fn back(self) -> &'static str {
+        if self.rich { "← " } else { "< " }
+    }
+}
+
 impl Mark {
     pub const fn tone(self) -> Tone {
         match self {

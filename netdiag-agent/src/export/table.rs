@@ -1,13 +1,14 @@
 //! `-o table`: for a tired human. Failing flows first, one line each, then each failing flow in full.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 
 use super::latest::{Entry, Latest};
-use super::style::{Mark, Tone};
+use super::style::{Mark, Tone, wrap};
 use super::{Context, Exporter, Format, Options, Output, Style, path, words};
-use crate::verdict::{Outcome, Verdict};
+use crate::verdict::{BLIND_SPOT, Outcome, Verdict};
 
 pub(super) const FORMAT: Format = Format {
     name: "table",
@@ -185,39 +186,61 @@ fn report(entries: &[Entry], omitted: u64, options: Options) -> String {
         .iter()
         .find_map(|entry| entry.context.node_name.as_deref());
     let mut text = counts.line(node, style) + "\n";
-    let noteworthy = entries.iter().any(|entry| {
-        entry.verdict.outcome != Outcome::Delivered || !entry.verdict.caveats.is_empty()
-    });
-    if noteworthy || options.verbose {
-        let folded = if options.verbose {
-            0
-        } else {
-            (counts.delivered as usize).saturating_sub(HEALTHY_SHOWN)
-        };
-        text += "\n";
-        text += &overview(&entries[..entries.len() - folded], style);
-        if folded > 0 {
-            let more = format!(
-                "  and {} delivered (-v lists all)",
-                words::plural(folded as u64, "more flow")
-            );
-            text += &format!("{}\n", style.paint(Tone::Dim, &more));
-        }
+    let healthy = counts.failing + counts.undetermined == 0;
+    if !healthy || options.verbose {
+        text += &rows(entries, counts.delivered as usize, options);
     }
     text += &caveats_of_healthy(entries, style);
     for group in groups(entries, options.verbose) {
-        let ports: Vec<u16> = group[1..]
-            .iter()
-            .map(|entry| entry.verdict.tuple.src.port())
-            .collect();
+        let others = group[1..].iter();
+        let ports: Vec<u16> = others.map(|entry| entry.verdict.tuple.src.port()).collect();
         text += "\n";
         text += &path::block(&group[0].verdict, &group[0].context, options, &ports);
     }
+    if !healthy || options.verbose {
+        text += &blind_spots(entries.iter().map(|entry| &entry.verdict), style);
+    }
     if omitted > 0 {
-        text += &format!(
-            "\n{} more flows than fit were left out; -o jsonl writes them all\n",
-            omitted
-        );
+        text +=
+            &format!("\n{omitted} more flows than fit were left out; -o jsonl writes them all\n");
+    }
+    text
+}
+
+/// The overview, without the last of many healthy flows.
+fn rows(entries: &[Entry], delivered: usize, options: Options) -> String {
+    let folded = if options.verbose {
+        0
+    } else {
+        delivered.saturating_sub(HEALTHY_SHOWN)
+    };
+    let mut text = String::from("\n");
+    text += &overview(&entries[..entries.len() - folded], options.style);
+    if folded > 0 {
+        let flows = words::plural(folded as u64, "more flow");
+        let more = format!("  and {flows} delivered (-v lists all)");
+        text += &format!("{}\n", options.style.paint(Tone::Dim, &more));
+    }
+    text
+}
+
+/// What the whole trace could not see, told once.
+fn blind_spots<'a>(verdicts: impl Iterator<Item = &'a Verdict>, style: Style) -> String {
+    let caveats = verdicts.flat_map(|verdict| &verdict.caveats);
+    let spots: BTreeSet<&str> = caveats
+        .filter_map(|caveat| caveat.strip_prefix(BLIND_SPOT))
+        .collect();
+    if spots.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\n{}\n",
+        style.paint(Tone::Dim, "not seen by this trace (see netdiag doctor)")
+    );
+    for spot in spots {
+        for line in wrap(&words::clean(spot, style), style.width, 2) {
+            text += &format!("  {}\n", style.paint(Tone::Dim, &line));
+        }
     }
     text
 }
@@ -229,6 +252,7 @@ fn caveats_of_healthy(entries: &[Entry], style: Style) -> String {
         .iter()
         .filter(|entry| !entry.verdict.outcome.is_failing())
         .flat_map(|entry| &entry.verdict.caveats)
+        .filter(|caveat| !caveat.starts_with(BLIND_SPOT))
     {
         match caveats.iter_mut().find(|(known, _)| known == caveat) {
             Some((_, count)) => *count += 1,
@@ -313,9 +337,9 @@ fn grid(entries: &[Entry], style: Style, columns: usize) -> String {
     for Entry { verdict, context } in entries {
         let mark = path::mark(verdict);
         let color = match mark {
-            Mark::Good => Color::Green,
-            Mark::Bad => Color::Red,
-            Mark::Nothing | Mark::Doubt => Color::Yellow,
+            Mark::Good => Color::DarkGreen,
+            Mark::Bad => Color::DarkRed,
+            Mark::Nothing | Mark::Doubt => Color::DarkYellow,
         };
         let cause = verdict.cause.map_or("", |cause| cause.0);
         let cells = [
@@ -332,8 +356,8 @@ fn grid(entries: &[Entry], style: Style, columns: usize) -> String {
         ];
         table.add_row(cells.into_iter().take(columns));
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if index + 1 < columns { 2 } else { 0 }));
     }
     let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
     lines.collect()

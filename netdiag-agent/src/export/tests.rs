@@ -355,6 +355,30 @@ fn a_healthy_run_is_one_line() {
 }
 
 #[test]
+fn blind_spots_are_told_once_and_not_to_the_healthy() {
+    let blind = |verdict: Verdict, uuid: &str| Verdict {
+        uuid: uuid.to_owned(),
+        caveats: vec![format!(
+            "{}icmp_send (not in this kernel)",
+            crate::verdict::BLIND_SPOT
+        )],
+        ..verdict
+    };
+    let healthy = blind(fixtures::delivered(), "a");
+    assert_eq!(
+        export("table", std::slice::from_ref(&healthy), PLAIN),
+        "+ 1 flow on node-0, delivered\n"
+    );
+    let broken = [
+        blind(fixtures::firewall_drop(), "b"),
+        blind(fixtures::no_answer(), "c"),
+        healthy,
+    ];
+    let text = export("table", &broken, PLAIN);
+    assert_eq!(text.matches("icmp_send").count(), 1, "{text}");
+}
+
+#[test]
 fn the_plain_table_is_ascii_and_shows_failing_flows_first() {
     let text = export("table", &fixtures::all(), PLAIN);
     assert!(text.is_ascii(), "{text}");
@@ -366,7 +390,7 @@ fn the_plain_table_is_ascii_and_shows_failing_flows_first() {
     assert_eq!(marks, "XXXX?+", "{text}");
     for wanted in [
         "DNAT 10.96.0.10:443 -> 10.244.0.3:8443",
-        "iptables filter/FORWARD rule 3 (nft) DROP: -p tcp --dport 8443 -j DROP",
+        "iptables (nft) filter/FORWARD rule 3 DROP: -p tcp --dport 8443 -j DROP",
         "$ iptables -D FORWARD 3",
         "1. firewall: 198.51.100.10 answers",
         "left this node by eth0, and nothing came back (NO_ANSWER, inferred)",

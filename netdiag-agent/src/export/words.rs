@@ -162,7 +162,7 @@ fn has_ports(tuple: &Tuple) -> bool {
     matches!(tuple.proto, Proto::TCP | Proto::UDP | Proto(132 | 136))
 }
 
-/// The component by the names its own tool uses: `iptables filter/INPUT rule 3 (nft), DROP: -p tcp …`.
+/// The component by the names its own tool uses: `iptables (nft) filter/INPUT rule 3 DROP: -p tcp …`.
 pub fn component(component: &Component) -> String {
     let kind = match component.kind.as_str() {
         "iptables_rule" => "iptables".to_owned(),
@@ -171,6 +171,12 @@ pub fn component(component: &Component) -> String {
         kind => kind.replace('_', " "),
     };
     let mut words = vec![kind];
+    words.extend(
+        component
+            .backend
+            .as_ref()
+            .map(|backend| format!("({backend})")),
+    );
     words.extend(component.family.clone());
     words.extend(match (&component.table, &component.chain) {
         (Some(table), Some(chain)) => Some(format!("{table}/{chain}")),
@@ -182,12 +188,6 @@ pub fn component(component: &Component) -> String {
     }));
     words.extend(component.name.clone());
     words.extend(component.id.map(|id| format!("id {id}")));
-    words.extend(
-        component
-            .backend
-            .as_ref()
-            .map(|backend| format!("({backend})")),
-    );
     words.extend(component.verdict.clone());
     let mut text = words.join(" ");
     if let Some(owner) = &component.owner {

@@ -105,7 +105,8 @@ pub fn of_stage(inventory: &Inventory, event: &Event, stage: Stage) -> Spot {
         (true, _) => Leg::Destination,
     };
     let hop = match stage {
-        Stage::Receive | Stage::Transmit => {
+        // What waits in a queue or for a neighbour's address waits to leave by this interface.
+        Stage::Receive | Stage::Transmit | Stage::Queue => {
             let pass = if stage == Stage::Receive {
                 Pass::Received
             } else {
@@ -121,7 +122,6 @@ pub fn of_stage(inventory: &Inventory, event: &Event, stage: Stage) -> Spot {
         Stage::Socket => HopName::Socket,
         Stage::Output => HopName::NfOutput,
         Stage::Postrouting => HopName::NfPostrouting,
-        Stage::Queue => HopName::Qdisc,
         Stage::Encapsulate => HopName::TunnelEncap,
     };
     Spot {

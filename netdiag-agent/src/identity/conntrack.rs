@@ -1,14 +1,17 @@
 //! The conntrack table of a namespace: connections that began before the trace, and the kernel's word on NAT.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use netlink_packet_core::{DefaultNla, Nla as _};
 use netlink_packet_netfilter::conntrack::{
-    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple, Tuple as TuplePart,
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple,
+    Tuple as TuplePart,
 };
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::error::IdentityError;
@@ -16,7 +19,7 @@ use super::netlink::Channel;
 use super::netns::{NetnsHandle, run_in};
 use crate::event::{CtStatus, Proto, Tuple};
 
-/// `ctattr_type` and `ctattr_l4proto` of linux/netfilter/nfnetlink_conntrack.h, as far as the library leaves them raw.
+/// `ctattr_type` and `ctattr_l4proto` of `linux/netfilter/nfnetlink_conntrack.h`, as far as the library leaves them raw.
 const CTA_ZONE: u16 = 18;
 const CTA_PROTO_ICMP_ID: u16 = 4;
 const CTA_PROTO_ICMPV6_ID: u16 = 7;
@@ -58,10 +61,10 @@ fn read(limit: usize, keep: impl Fn(&ConntrackEntry) -> bool) -> io::Result<Vec<
     let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0);
     let request = NetfilterMessage::new(header, ConntrackMessage::Get(Vec::new()));
     Channel::open(NETLINK_NETFILTER)?.dump_each(&request, |answer: NetfilterMessage| {
-        if let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &answer.inner {
-            if entries.len() < limit {
-                entries.extend(entry(attributes).filter(&keep));
-            }
+        if let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &answer.inner
+            && entries.len() < limit
+        {
+            entries.extend(entry(attributes).filter(&keep));
         }
     })?;
     Ok(entries)
@@ -77,15 +80,26 @@ fn entry(attributes: &[ConntrackAttribute]) -> Option<ConntrackEntry> {
             ConntrackAttribute::CtaStatus(bits) => status = CtStatus(bits.bits()),
             ConntrackAttribute::CtaTimeout(seconds) => timeout = *seconds,
             ConntrackAttribute::CtaProtoInfo(infos) => tcp_state = infos.iter().find_map(state),
-            ConntrackAttribute::Other(raw) if raw.kind() == CTA_ZONE => zone = number(raw).unwrap_or_default(),
+            ConntrackAttribute::Other(raw) if raw.kind() == CTA_ZONE => {
+                zone = number(raw).unwrap_or_default();
+            }
             _ => {}
         }
     }
-    Some(ConntrackEntry { orig: orig?, answer: answer?, status, tcp_state, zone, timeout })
+    Some(ConntrackEntry {
+        orig: orig?,
+        answer: answer?,
+        status,
+        tcp_state,
+        zone,
+        timeout,
+    })
 }
 
 fn state(info: &ProtoInfo) -> Option<u8> {
-    let ProtoInfo::TCP(parts) = info else { return None };
+    let ProtoInfo::TCP(parts) = info else {
+        return None;
+    };
     parts.iter().find_map(|part| match part {
         ProtoInfoTCP::State(state) => Some(*state),
         _ => None,
@@ -93,38 +107,48 @@ fn state(info: &ProtoInfo) -> Option<u8> {
 }
 
 fn tuple(parts: &[TuplePart]) -> Option<Tuple> {
-    let (mut src, mut dst, mut proto) = (None, None, None);
-    let mut ports = (0, 0);
+    let (mut addresses, mut layer4) = ((None, None), None);
     for part in parts {
         match part {
-            TuplePart::Ip(addresses) => {
-                for address in addresses {
+            TuplePart::Ip(found) => {
+                for address in found {
                     match address {
-                        IPTuple::SourceAddress(ip) => src = Some(*ip),
-                        IPTuple::DestinationAddress(ip) => dst = Some(*ip),
+                        IPTuple::SourceAddress(ip) => addresses.0 = Some(*ip),
+                        IPTuple::DestinationAddress(ip) => addresses.1 = Some(*ip),
                         _ => {}
                     }
                 }
             }
-            TuplePart::Proto(fields) => {
-                for field in fields {
-                    match field {
-                        ProtoTuple::Protocol(number) => proto = Some(Proto((*number).into())),
-                        ProtoTuple::SourcePort(port) => ports.0 = *port,
-                        ProtoTuple::DestinationPort(port) => ports.1 = *port,
-                        ProtoTuple::Other(raw) if matches!(raw.kind(), CTA_PROTO_ICMP_ID | CTA_PROTO_ICMPV6_ID) => {
-                            let id = number(raw)?;
-                            ports = (id, id);
-                        }
-                        ProtoTuple::Other(_) | _ => {}
-                    }
-                }
+            TuplePart::Proto(fields) => layer4 = protocol(fields),
+            _ => {}
+        }
+    }
+    let (proto, from, to) = layer4?;
+    Some(Tuple {
+        proto,
+        src: SocketAddr::new(addresses.0?, from),
+        dst: SocketAddr::new(addresses.1?, to),
+    })
+}
+
+/// Protocol and both ports; ICMP has its echo identifier in place of each.
+fn protocol(fields: &[ProtoTuple]) -> Option<(Proto, u16, u16)> {
+    let (mut proto, mut from, mut to) = (None, 0, 0);
+    for field in fields {
+        match field {
+            ProtoTuple::Protocol(number) => proto = Some(Proto((*number).into())),
+            ProtoTuple::SourcePort(port) => from = *port,
+            ProtoTuple::DestinationPort(port) => to = *port,
+            ProtoTuple::Other(raw)
+                if matches!(raw.kind(), CTA_PROTO_ICMP_ID | CTA_PROTO_ICMPV6_ID) =>
+            {
+                from = number(raw)?;
+                to = from;
             }
             _ => {}
         }
     }
-    let end = |ip: IpAddr, port| SocketAddr::new(ip, port);
-    Some(Tuple { proto: proto?, src: end(src?, ports.0), dst: end(dst?, ports.1) })
+    Some((proto?, from, to))
 }
 
 fn number(raw: &DefaultNla) -> Option<u16> {

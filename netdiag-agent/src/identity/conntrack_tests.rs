@@ -5,7 +5,11 @@ use super::*;
 use crate::identity::testing::Lab;
 
 fn in_namespace(name: &str, words: &[&str]) -> std::process::Output {
-    Command::new("ip").args(["netns", "exec", name]).args(words).output().unwrap()
+    Command::new("ip")
+        .args(["netns", "exec", name])
+        .args(words)
+        .output()
+        .unwrap()
 }
 
 /// A namespace whose own connections to 10.96.0.1 are sent to 127.0.0.1.
@@ -20,8 +24,16 @@ fn translating(lab: &mut Lab) -> (String, NetnsHandle) {
         add chain ip6 t i { type filter hook input priority 0; }
         add rule ip6 t i ct state new counter";
     let output = in_namespace(&name, &["nft", rules]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(in_namespace(&name, &["ip", "route", "add", "10.96.0.0/16", "dev", "lo"]).status.success());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        in_namespace(&name, &["ip", "route", "add", "10.96.0.0/16", "dev", "lo"])
+            .status
+            .success()
+    );
     let handle = Lab::handle(&name);
     (name, handle)
 }
@@ -45,19 +57,35 @@ fn the_table_is_what_the_kernel_did() {
         (listener, stream, udp6, port)
     })
     .unwrap();
-    assert!(in_namespace(&name, &["ping", "-c1", "-W1", "127.0.0.1"]).status.success());
+    assert!(
+        in_namespace(&name, &["ping", "-c1", "-W1", "127.0.0.1"])
+            .status
+            .success()
+    );
     let entries = dump(&handle, 1000, |_| true).unwrap();
-    let tcp = entries.iter().find(|entry| entry.orig.proto == Proto::TCP).unwrap();
+    let tcp = entries
+        .iter()
+        .find(|entry| entry.orig.proto == Proto::TCP)
+        .unwrap();
     assert_eq!(tcp.orig.src, sockets.3);
     assert_eq!(tcp.orig.dst, "10.96.0.1:80".parse().unwrap());
     assert_eq!(tcp.answer.src, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(tcp.answer.dst, sockets.3);
-    assert!(tcp.status.has(CtStatus::DST_NAT | CtStatus::CONFIRMED | CtStatus::SEEN_REPLY));
+    assert!(
+        tcp.status
+            .has(CtStatus::DST_NAT | CtStatus::CONFIRMED | CtStatus::SEEN_REPLY)
+    );
     // TCP_CONNTRACK_ESTABLISHED.
     assert_eq!((tcp.tcp_state, tcp.zone), (Some(3), 0));
     assert!(tcp.timeout > 0);
-    assert!(has(&entries, "udp [::1]:5353 > [::1]:5353", "[::1]:5353"), "{entries:?}");
-    let echo = entries.iter().find(|entry| entry.orig.proto == Proto::ICMP).unwrap();
+    assert!(
+        has(&entries, "udp [::1]:5353 > [::1]:5353", "[::1]:5353"),
+        "{entries:?}"
+    );
+    let echo = entries
+        .iter()
+        .find(|entry| entry.orig.proto == Proto::ICMP)
+        .unwrap();
     assert_eq!(echo.orig.src.port(), echo.orig.dst.port());
     assert_ne!(echo.orig.src.port(), 0);
     assert_eq!(echo.tcp_state, None);
@@ -69,7 +97,10 @@ fn a_dump_is_filtered_and_bounded() {
     let (_name, handle) = translating(&mut lab);
     run_in(&handle, || {
         for port in 6000..6010 {
-            UdpSocket::bind(("127.0.0.1", port)).unwrap().send_to(b"x", "127.0.0.1:9").unwrap();
+            UdpSocket::bind(("127.0.0.1", port))
+                .unwrap()
+                .send_to(b"x", "127.0.0.1:9")
+                .unwrap();
         }
     })
     .unwrap();

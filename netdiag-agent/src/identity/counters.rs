@@ -8,7 +8,9 @@ use std::path::Path;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_core::Nla as _;
 use netlink_packet_netfilter::conntrack::ConntrackMessage;
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::error::IdentityError;
@@ -96,7 +98,7 @@ const KEPT: &[&str] = &[
 
 const FAMILIES6: [&str; 4] = ["Ip6", "Icmp6", "UdpLite6", "Udp6"];
 
-/// `ctnl_msg_types` of linux/netfilter/nfnetlink_conntrack.h.
+/// `ctnl_msg_types` of `linux/netfilter/nfnetlink_conntrack.h`.
 const IPCTNL_MSG_CT_GET_STATS_CPU: u8 = 4;
 const IPCTNL_MSG_CT_GET_STATS: u8 = 5;
 
@@ -127,12 +129,22 @@ const STATS_GLOBAL: [&str; 2] = ["entries", "limit"];
 pub fn counters(namespace: &NetnsHandle) -> Result<Delta, IdentityError> {
     let failed = |path: &'static str| {
         let namespace = namespace.label();
-        move |cause| IdentityError::Read { path, namespace, cause }
+        move |cause| IdentityError::Read {
+            path,
+            namespace,
+            cause,
+        }
     };
     let (values, at) = run_in(namespace, || {
         let mut values = BTreeMap::new();
-        for path in ["/proc/thread-self/net/netstat", "/proc/thread-self/net/snmp"] {
-            parse_pairs(&fs::read_to_string(path).map_err(failed(path))?, &mut values);
+        for path in [
+            "/proc/thread-self/net/netstat",
+            "/proc/thread-self/net/snmp",
+        ] {
+            parse_pairs(
+                &fs::read_to_string(path).map_err(failed(path))?,
+                &mut values,
+            );
         }
         // Absent where IPv6 is off.
         if let Ok(text) = fs::read_to_string("/proc/thread-self/net/snmp6") {
@@ -146,14 +158,20 @@ pub fn counters(namespace: &NetnsHandle) -> Result<Delta, IdentityError> {
         })?;
         Ok((values, now()))
     })??;
-    Ok(Delta::Counters { netns: namespace.netns(), at, values })
+    Ok(Delta::Counters {
+        netns: namespace.netns(),
+        at,
+        values,
+    })
 }
 
 /// `Tcp: InSegs OutSegs` over `Tcp: 5 7`.
 fn parse_pairs(text: &str, values: &mut BTreeMap<String, u64>) {
     let mut lines = text.lines();
     while let (Some(names), Some(numbers)) = (lines.next(), lines.next()) {
-        let Some((family, names)) = names.split_once(": ") else { continue };
+        let Some((family, names)) = names.split_once(": ") else {
+            continue;
+        };
         let numbers = numbers.split_whitespace().skip(1);
         for (name, number) in names.split_whitespace().zip(numbers) {
             // Some are gauges that may be negative (Tcp.MaxConn is -1); none of those is of use here.
@@ -168,9 +186,13 @@ fn parse_pairs(text: &str, values: &mut BTreeMap<String, u64>) {
 fn parse_lines(text: &str, values: &mut BTreeMap<String, u64>) {
     for line in text.lines() {
         let mut words = line.split_whitespace();
-        let (Some(name), Some(Ok(number))) = (words.next(), words.next().map(str::parse)) else { continue };
+        let (Some(name), Some(Ok(number))) = (words.next(), words.next().map(str::parse)) else {
+            continue;
+        };
         let family = FAMILIES6.iter().find(|family| name.starts_with(*family));
-        if let Some((family, rest)) = family.and_then(|family| Some((family, name.strip_prefix(*family)?))) {
+        if let Some((family, rest)) =
+            family.and_then(|family| Some((family, name.strip_prefix(*family)?)))
+        {
             values.insert(format!("{family}.{rest}"), number);
         }
     }
@@ -182,23 +204,38 @@ fn conntrack(values: &mut BTreeMap<String, u64>) -> io::Result<()> {
         return Ok(());
     }
     let mut channel = Channel::open(NETLINK_NETFILTER)?;
-    channel.dump_each(&request(IPCTNL_MSG_CT_GET_STATS_CPU), |answer| add(&answer, &STATS_CPU, values))?;
-    add(&channel.get(&request(IPCTNL_MSG_CT_GET_STATS))?, &STATS_GLOBAL, values);
+    channel.dump_each(&request(IPCTNL_MSG_CT_GET_STATS_CPU), |answer| {
+        add(&answer, &STATS_CPU, values);
+    })?;
+    add(
+        &channel.get(&request(IPCTNL_MSG_CT_GET_STATS))?,
+        &STATS_GLOBAL,
+        values,
+    );
     Ok(())
 }
 
 fn request(message_type: u8) -> NetfilterMessage {
     NetfilterMessage::new(
         NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0),
-        ConntrackMessage::Other { message_type, attributes: Vec::new() },
+        ConntrackMessage::Other {
+            message_type,
+            attributes: Vec::new(),
+        },
     )
 }
 
 /// Sums: there is one answer per CPU.
 fn add(answer: &NetfilterMessage, names: &[&str], values: &mut BTreeMap<String, u64>) {
-    let NetfilterMessageInner::Conntrack(ConntrackMessage::Other { attributes, .. }) = &answer.inner else { return };
+    let NetfilterMessageInner::Conntrack(ConntrackMessage::Other { attributes, .. }) =
+        &answer.inner
+    else {
+        return;
+    };
     for attribute in attributes {
-        let name = usize::from(attribute.kind()).checked_sub(1).and_then(|position| names.get(position));
+        let name = usize::from(attribute.kind())
+            .checked_sub(1)
+            .and_then(|position| names.get(position));
         if let (Some(name), Some(number)) = (name, number(attribute)) {
             *values.entry(format!("conntrack.{name}")).or_default() += number;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::error::IdentityError;
@@ -15,7 +16,7 @@ use super::target::{LinkRef, Selector, Target, candidates};
 use crate::event::{IfIndex, Netns};
 use crate::inventory::{BlindSpot, Delta, Link, Namespace, Role};
 
-/// `rtnetlink_groups` of linux/rtnetlink.h: links, IPv4 and IPv6 addresses.
+/// `rtnetlink_groups` of `linux/rtnetlink.h`: links, IPv4 and IPv6 addresses.
 const GROUPS: [u32; 3] = [1, 5, 9];
 
 /// A pod's set-up is a burst of messages; one look after it is enough.
@@ -66,7 +67,9 @@ impl Watch {
             namespace: target.node.label(),
             cause,
         };
-        let socket = run_in(&target.node, subscribe)?.and_then(AsyncFd::new).map_err(failed)?;
+        let socket = run_in(&target.node, subscribe)?
+            .and_then(register)
+            .map_err(failed)?;
         let look = Look {
             node: target.node.clone(),
             pod: target.pod.clone(),
@@ -74,7 +77,12 @@ impl Watch {
             typed: !selector.uplinks.is_empty(),
         };
         // Dirty: something may have changed since the target was resolved.
-        Ok(Self { socket, look, known: Known::of(&target.deltas), dirty: true })
+        Ok(Self {
+            socket,
+            look,
+            known: Known::of(&target.deltas),
+            dirty: true,
+        })
     }
 
     /// Waits for the next changes; never returns an empty list. Nothing is lost when the future is dropped.
@@ -89,9 +97,13 @@ impl Watch {
             let node = self.look.node.clone();
             let picture = tokio::task::spawn_blocking(move || look.again())
                 .await
-                .map_err(|_| IdentityError::Panicked { namespace: node.label() })??;
+                .map_err(|_| IdentityError::Panicked {
+                    namespace: node.label(),
+                })??;
             self.dirty = false;
-            let changes = self.known.update(&self.look.node, self.look.pod.as_ref(), &picture);
+            let changes = self
+                .known
+                .update(&self.look.node, self.look.pod.as_ref(), &picture);
             if !changes.is_empty() {
                 return Ok(changes);
             }
@@ -99,7 +111,11 @@ impl Watch {
     }
 
     async fn wait(&mut self) -> Result<(), IdentityError> {
-        let ready = self.socket.readable().await.map(|mut guard| guard.retain_ready());
+        let ready = self
+            .socket
+            .readable()
+            .await
+            .map(|mut guard| guard.retain_ready());
         ready.map_err(|cause| self.failed(cause))?;
         self.dirty = true;
         Ok(())
@@ -123,7 +139,11 @@ impl Watch {
     }
 
     fn failed(&self, cause: io::Error) -> IdentityError {
-        IdentityError::Netlink { act: "watch the interfaces", namespace: self.look.node.label(), cause }
+        IdentityError::Netlink {
+            act: "watch the interfaces",
+            namespace: self.look.node.label(),
+            cause,
+        }
     }
 }
 
@@ -137,12 +157,21 @@ fn subscribe() -> io::Result<Socket> {
     Ok(socket)
 }
 
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the socket owns its descriptor, and nothing replaces or closes it before the AsyncFd is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
 impl Look {
     fn again(&self) -> Result<Picture, IdentityError> {
         // The thread may be any; the process was started in one place.
         let own = NetnsHandle::own()?;
         let scene = Scene::read(self.node.clone(), self.pod.clone(), &candidates(&own)?)?;
-        let uplinks = if self.typed { Uplinks::KeptTyped(&self.uplinks) } else { Uplinks::Kept(&self.uplinks) };
+        let uplinks = if self.typed {
+            Uplinks::KeptTyped(&self.uplinks)
+        } else {
+            Uplinks::Kept(&self.uplinks)
+        };
         scene.picture(uplinks, &own)
     }
 }
@@ -160,8 +189,12 @@ impl Known {
         let mut known = Self::default();
         for delta in deltas {
             match delta {
-                Delta::Namespace(namespace) => drop(known.namespaces.insert(namespace.netns, namespace.clone())),
-                Delta::Link(link) => drop(known.links.insert((link.netns, link.ifindex), link.clone())),
+                Delta::Namespace(namespace) => {
+                    known.namespaces.insert(namespace.netns, namespace.clone());
+                }
+                Delta::Link(link) => {
+                    known.links.insert((link.netns, link.ifindex), link.clone());
+                }
                 Delta::Blind(spot) => known.blind.push(spot.clone()),
                 _ => {}
             }
@@ -170,7 +203,12 @@ impl Known {
     }
 
     /// Takes over what was just seen; returns what is different, namespaces before their links.
-    fn update(&mut self, node: &NetnsHandle, pod: Option<&NetnsHandle>, picture: &Picture) -> Vec<Change> {
+    fn update(
+        &mut self,
+        node: &NetnsHandle,
+        pod: Option<&NetnsHandle>,
+        picture: &Picture,
+    ) -> Vec<Change> {
         let seen = Self::of(&picture.deltas);
         let mut changes: Vec<Change> = Vec::new();
         for (netns, namespace) in seen.namespaces {
@@ -186,11 +224,18 @@ impl Known {
                 continue;
             }
             changes.push(Change::Delta(Delta::Link(link.clone())));
-            let renewed = before.is_none_or(|before| before.role != link.role || before.peer != link.peer);
+            let renewed =
+                before.is_none_or(|before| before.role != link.role || before.peer != link.peer);
             if link.netns == node.netns() && renewed {
-                let handles = pod.into_iter().chain(&picture.other_pods);
-                let behind = link.peer.and_then(|(netns, _)| handles.cloned().find(|pod| pod.netns() == netns));
-                changes.push(Change::Appeared { link: link_ref(&link), role: link.role, pod: behind });
+                let mut handles = pod.into_iter().chain(&picture.other_pods);
+                let behind = link
+                    .peer
+                    .and_then(|(netns, _)| handles.find(|pod| pod.netns() == netns).cloned());
+                changes.push(Change::Appeared {
+                    link: link_ref(&link),
+                    role: link.role,
+                    pod: behind,
+                });
             }
             self.links.insert(key, link);
         }
@@ -212,9 +257,15 @@ impl Known {
         self.links.retain(|key, link| {
             let here = seen.contains_key(key);
             if !here {
-                changes.push(Change::Delta(Delta::LinkGone { netns: key.0, ifindex: key.1 }));
+                changes.push(Change::Delta(Delta::LinkGone {
+                    netns: key.0,
+                    ifindex: key.1,
+                }));
                 if key.0 == node.netns() {
-                    changes.push(Change::Gone { link: link_ref(link), role: link.role });
+                    changes.push(Change::Gone {
+                        link: link_ref(link),
+                        role: link.role,
+                    });
                 }
             }
             here
@@ -223,7 +274,10 @@ impl Known {
 }
 
 fn link_ref(link: &Link) -> LinkRef {
-    LinkRef { ifindex: link.ifindex, name: link.name.clone() }
+    LinkRef {
+        ifindex: link.ifindex,
+        name: link.name.clone(),
+    }
 }
 
 #[cfg(test)]

@@ -10,20 +10,29 @@ async fn until(watch: &mut Watch, wanted: impl Fn(&Change) -> bool) -> Vec<Chang
             all.extend(watch.next().await.unwrap());
         }
     };
-    if tokio::time::timeout(Duration::from_secs(20), collect).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(20), collect)
+        .await
+        .is_err()
+    {
         panic!("not seen; only {all:#?}");
     }
     all
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn watched(lab: &mut Lab) -> (String, String, Selector) {
     let (node, _outside) = node_and_outside(lab);
     let a = routed_pod(lab, &node, "a", "10.244.0.2");
-    let selector = Selector { netns: Some(a.clone()), ..Selector::default() };
+    let selector = Selector {
+        netns: Some(a.clone()),
+        ..Selector::default()
+    };
     (node, a, selector)
 }
 
@@ -66,7 +75,8 @@ fn the_end_of_the_traced_pod_is_seen() {
         // Nothing of ours keeps the namespace: its veth goes with its name.
         run(&format!("netns del {a}"));
         let changes = until(&mut watch, |change| matches!(change, Change::Gone { .. })).await;
-        let veth = |change: &Change| matches!(change, Change::Gone { link, .. } if &*link.name == "va");
+        let veth =
+            |change: &Change| matches!(change, Change::Gone { link, .. } if &*link.name == "va");
         assert!(changes.iter().any(veth), "{changes:#?}");
     });
 }

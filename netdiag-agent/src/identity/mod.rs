@@ -4,6 +4,11 @@
 //! only place that speaks netlink and reads /proc. All calls block for a few milliseconds and run their work on an own
 //! thread inside the namespace asked for, so async callers want `spawn_blocking`; [`links::Watch`] alone is async.
 
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "IdentityError says all there is to say"
+)]
+
 pub mod conntrack;
 pub mod counters;
 mod error;
@@ -20,5 +25,6 @@ mod testing;
 mod view;
 
 pub use error::IdentityError;
+pub use scene::machine;
 pub use netns::{NetnsHandle, run_in};
 pub use target::{LinkRef, Selector, Target, resolve};

@@ -48,14 +48,20 @@ impl Channel {
     }
 
     /// Hands over the answers to a dump one by one; true when the table changed meanwhile.
-    pub(super) fn dump_each<T: Message>(&mut self, request: &T, mut take: impl FnMut(T)) -> io::Result<bool> {
+    pub(super) fn dump_each<T: Message>(
+        &mut self,
+        request: &T,
+        mut take: impl FnMut(T),
+    ) -> io::Result<bool> {
         self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP, &mut take)
     }
 
     /// The answer to a request about one object.
     pub(super) fn get<T: Message>(&mut self, request: &T) -> io::Result<T> {
         let mut answer = None;
-        self.exchange(request, NLM_F_REQUEST, &mut |message| answer = Some(message))?;
+        self.exchange(request, NLM_F_REQUEST, &mut |message| {
+            answer = Some(message);
+        })?;
         answer.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
@@ -76,7 +82,12 @@ impl Channel {
         self.socket.send(&bytes, 0)?;
 
         let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
-        let mut reader = Reader { take, interrupted: false, sequence: self.sequence, dump };
+        let mut reader = Reader {
+            take,
+            interrupted: false,
+            sequence: self.sequence,
+            dump,
+        };
         loop {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0)?;
@@ -88,7 +99,10 @@ impl Channel {
 }
 
 /// What one netlink family sends and receives.
-pub(super) trait Message: NetlinkSerializable + NetlinkDeserializable + Clone + Debug {}
+pub(super) trait Message:
+    NetlinkSerializable + NetlinkDeserializable + Clone + Debug
+{
+}
 
 impl<T: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Message for T {}
 
@@ -113,7 +127,12 @@ impl<T: Message> Reader<'_, T> {
                 }
                 // One object this build cannot read must not hide the others.
                 Err(error) if self.dump => tracing::debug!(%error, "skipped a netlink message"),
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+                Err(error) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        error.to_string(),
+                    ));
+                }
             }
         }
         Ok(false)
@@ -121,7 +140,9 @@ impl<T: Message> Reader<'_, T> {
 
     fn payload(&mut self, payload: NetlinkPayload<T>) -> io::Result<bool> {
         match payload {
-            NetlinkPayload::Done(done) if done.code < 0 => Err(io::Error::from_raw_os_error(-done.code)),
+            NetlinkPayload::Done(done) if done.code < 0 => {
+                Err(io::Error::from_raw_os_error(-done.code))
+            }
             NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
             NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => Ok(true),
             NetlinkPayload::InnerMessage(answer) => {

@@ -103,6 +103,11 @@ impl NetnsHandle {
         self.netns
     }
 
+    /// Opens the namespace, as long as it exists.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Name below /run/netns, or `pid N`; `None` for an unnamed namespace this process is in or was given by path.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -240,21 +245,17 @@ fn linked_inode(path: &Path) -> Option<Netns> {
 }
 
 fn registered() -> impl Iterator<Item = (Netns, PathBuf, String)> {
-    NAME_DIRS
-        .iter()
-        .filter_map(|dir| fs::read_dir(dir).ok())
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let path = entry.path();
-            // What `ip netns` leaves when a reboot took the mount is an empty plain file.
-            let file = open_net(&path).ok()?;
-            Some((
-                inode_of(&file, &path).ok()?,
-                path,
-                entry.file_name().into_string().ok()?,
-            ))
-        })
+    let entries = NAME_DIRS.iter().find_map(|dir| fs::read_dir(dir).ok());
+    entries.into_iter().flatten().flatten().filter_map(|entry| {
+        let path = entry.path();
+        // What `ip netns` leaves when a reboot took the mount is an empty plain file.
+        let file = open_net(&path).ok()?;
+        Some((
+            inode_of(&file, &path).ok()?,
+            path,
+            entry.file_name().into_string().ok()?,
+        ))
+    })
 }
 
 fn registered_name(netns: Netns) -> Option<String> {
@@ -289,7 +290,7 @@ fn open_net(path: &Path) -> Result<File, IdentityError> {
 
 /// Namespaces of all kinds are files of one file system; only this ioctl tells them apart.
 fn is_net(file: &File) -> bool {
-    // _IO(0xb7, 0x3) of linux/nsfs.h.
+    // _IO(0xb7, 0x3) of `linux/nsfs.h`.
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: takes no argument and only reads; the descriptor is open for the length of the call.
     let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
@@ -303,3 +304,7 @@ fn inode_of(file: &File, path: &Path) -> Result<Netns, IdentityError> {
     })?;
     Ok(Netns(meta.ino() as u32))
 }
+
+#[cfg(test)]
+#[path = "netns_tests.rs"]
+mod tests;

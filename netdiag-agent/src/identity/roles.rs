@@ -231,3 +231,7 @@ fn has_subnet(link: &LinkView) -> bool {
             IpAddr::V6(v6) => *prefix < 128 && !is_link_local(*v6),
         })
 }
+
+#[cfg(test)]
+#[path = "roles_tests.rs"]
+mod tests;

@@ -1,9 +1,11 @@
 //! The node with everything that hangs on its veths, and what that means to the core.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use nix::sys::utsname::{UtsName, uname};
 use nix::time::{ClockId, clock_gettime};
 
 use super::error::IdentityError;
@@ -52,10 +54,10 @@ impl Scene {
             .map(|(nsid, _)| nsid);
         let peers = name_nsids(&node, nsids, candidates)?;
         let mut handles: Vec<NetnsHandle> = peers.values().cloned().collect();
-        if let Some(pod) = &pod {
-            if handles.iter().all(|handle| handle.netns() != pod.netns()) {
-                handles.push(pod.clone());
-            }
+        if let Some(pod) = &pod
+            && handles.iter().all(|handle| handle.netns() != pod.netns())
+        {
+            handles.push(pod.clone());
         }
         let views = run_in_each(&handles, |_| View::read())?;
         // A namespace may end while we look around; the caller decides whether the pod had to be there.
@@ -65,22 +67,45 @@ impl Scene {
                 Ok(view) => {
                     peer_views.insert(handle.netns(), view);
                 }
-                Err(error) if pod.as_ref().is_some_and(|pod| pod.netns() == handle.netns()) => pod_error = Some(error),
+                Err(error)
+                    if pod
+                        .as_ref()
+                        .is_some_and(|pod| pod.netns() == handle.netns()) =>
+                {
+                    pod_error = Some(error);
+                }
                 Err(error) => tracing::debug!(%error, "skipped a namespace"),
             }
         }
-        Ok(Self { node, pod, pod_error, view, peers, peer_views })
+        Ok(Self {
+            node,
+            pod,
+            pod_error,
+            view,
+            peers,
+            peer_views,
+        })
     }
 
-    pub(super) fn surroundings(&self, uplinks: Uplinks<'_>) -> Result<Surroundings<'_>, IdentityError> {
+    pub(super) fn surroundings(
+        &self,
+        uplinks: Uplinks<'_>,
+    ) -> Result<Surroundings<'_>, IdentityError> {
         let given = match uplinks {
             Uplinks::Guess => None,
-            Uplinks::Typed(names) => {
-                Some(names.iter().map(|name| self.index_of(name)).collect::<Result<Vec<u32>, _>>()?)
-            }
-            Uplinks::Kept(links) | Uplinks::KeptTyped(links) => {
-                Some(links.iter().filter_map(|link| self.view.by_name(&link.name)).map(|(index, _)| index).collect())
-            }
+            Uplinks::Typed(names) => Some(
+                names
+                    .iter()
+                    .map(|name| self.index_of(name))
+                    .collect::<Result<Vec<u32>, _>>()?,
+            ),
+            Uplinks::Kept(links) | Uplinks::KeptTyped(links) => Some(
+                links
+                    .iter()
+                    .filter_map(|link| self.view.by_name(&link.name))
+                    .map(|(index, _)| index)
+                    .collect(),
+            ),
         };
         Ok(Surroundings {
             node: &self.view,
@@ -115,7 +140,11 @@ impl Scene {
             })
     }
 
-    pub(super) fn picture(&self, uplinks: Uplinks<'_>, own: &NetnsHandle) -> Result<Picture, IdentityError> {
+    pub(super) fn picture(
+        &self,
+        uplinks: Uplinks<'_>,
+        own: &NetnsHandle,
+    ) -> Result<Picture, IdentityError> {
         let surroundings = self.surroundings(uplinks)?;
         let uplinks = surroundings.uplinks();
         let outside = surroundings.outside(&uplinks);
@@ -133,7 +162,7 @@ impl Scene {
             }
             match link.leads_to().and_then(|(nsid, _)| self.peers.get(&nsid)) {
                 Some(peer) if Some(peer.netns()) == pod => {
-                    picture.pod_links.push(self.link_ref(*index))
+                    picture.pod_links.push(self.link_ref(*index));
                 }
                 Some(peer) => drop(others.insert(peer.netns(), peer.clone())),
                 None => picture.blind.push(unnamed_pod(&link.name)),
@@ -293,29 +322,26 @@ fn link_fact(
     }
 }
 
-/// `tier` and `hooks` are the attach plan's to fill in.
-pub(super) fn node_facts(netns: Netns) -> Node {
-    let uname = nix::sys::utsname::uname();
-    let text = |field: Result<&std::ffi::OsStr, nix::Error>| {
-        field
-            .map(|text| text.to_string_lossy().into_owned())
+/// Name and kernel release of this machine; empty where the kernel does not tell.
+pub fn machine() -> (String, String) {
+    let names = uname().ok();
+    let text = |field: fn(&UtsName) -> &OsStr| {
+        names
+            .as_ref()
+            .map(|names| field(names).to_string_lossy().into_owned())
             .unwrap_or_default()
     };
+    (text(UtsName::nodename), text(UtsName::release))
+}
+
+/// `tier` and `hooks` are the attach plan's to fill in.
+pub(super) fn node_facts(netns: Netns) -> Node {
+    let (name, kernel) = machine();
     Node {
-        name: text(
-            uname
-                .as_ref()
-                .map(|names| names.nodename())
-                .map_err(|errno| *errno),
-        ),
+        name,
         netns,
         wall_offset: wall_offset(),
-        kernel: text(
-            uname
-                .as_ref()
-                .map(|names| names.release())
-                .map_err(|errno| *errno),
-        ),
+        kernel,
         tier: 0,
         hooks: Vec::new(),
     }

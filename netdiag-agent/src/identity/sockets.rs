@@ -21,14 +21,23 @@ pub fn listeners(namespace: &NetnsHandle) -> Result<Delta, IdentityError> {
         namespace: namespace.label(),
         cause,
     })?;
-    Ok(Delta::Listeners { netns: namespace.netns(), sockets })
+    Ok(Delta::Listeners {
+        netns: namespace.netns(),
+        sockets,
+    })
 }
 
 fn read() -> io::Result<Vec<Listener>> {
     let mut channel = Channel::open(NETLINK_SOCK_DIAG)?;
     let mut found = Vec::new();
-    for (protocol, states) in [(IPPROTO_TCP, StateFlags::LISTEN), (IPPROTO_UDP, StateFlags::CLOSE)] {
-        for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+    for (protocol, states) in [
+        (IPPROTO_TCP, StateFlags::LISTEN),
+        (IPPROTO_UDP, StateFlags::CLOSE),
+    ] {
+        for (family, socket_id) in [
+            (AF_INET, SocketId::new_v4()),
+            (AF_INET6, SocketId::new_v6()),
+        ] {
             let request = SockDiagMessage::InetRequest(InetRequest {
                 family,
                 protocol,
@@ -37,7 +46,11 @@ fn read() -> io::Result<Vec<Listener>> {
                 socket_id,
             });
             match channel.dump(&request) {
-                Ok(answers) => found.extend(answers.iter().filter_map(|answer| listener(protocol, answer))),
+                Ok(answers) => found.extend(
+                    answers
+                        .iter()
+                        .filter_map(|answer| listener(protocol, answer)),
+                ),
                 // Without the diag module of this protocol, or without IPv6, the kernel knows no such table.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(error) => return Err(error),
@@ -51,7 +64,9 @@ fn read() -> io::Result<Vec<Listener>> {
 }
 
 fn listener(protocol: u8, answer: &SockDiagMessage) -> Option<Listener> {
-    let SockDiagMessage::InetResponse(response) = answer else { return None };
+    let SockDiagMessage::InetResponse(response) = answer else {
+        return None;
+    };
     let id = &response.header.socket_id;
     // A UDP socket that is not bound yet has no port.
     (id.source_port != 0).then(|| Listener {
@@ -82,18 +97,37 @@ mod tests {
         let handle = Lab::handle(&name);
         let open = || {
             let tcp = ["127.0.0.1:8080", "[::]:9090", "[::ffff:127.0.0.1]:7070"];
-            let tcp: Vec<TcpListener> = tcp.iter().map(|address| TcpListener::bind(address).unwrap()).collect();
+            let tcp: Vec<TcpListener> = tcp
+                .iter()
+                .map(|address| TcpListener::bind(address).unwrap())
+                .collect();
             let server = UdpSocket::bind("0.0.0.0:53").unwrap();
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.connect("127.0.0.1:53").unwrap();
             (tcp, server, client)
         };
         let sockets = run_in(&handle, open).unwrap();
-        let Delta::Listeners { netns, sockets: found } = listeners(&handle).unwrap() else { panic!() };
+        let Delta::Listeners {
+            netns,
+            sockets: found,
+        } = listeners(&handle).unwrap()
+        else {
+            panic!()
+        };
         drop(sockets);
-        let shown: Vec<String> =
-            found.iter().map(|listener| format!("{} {}", listener.proto, listener.address)).collect();
-        assert_eq!(shown, ["tcp 127.0.0.1:7070", "tcp 127.0.0.1:8080", "tcp [::]:9090", "udp 0.0.0.0:53"]);
+        let shown: Vec<String> = found
+            .iter()
+            .map(|listener| format!("{} {}", listener.proto, listener.address))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "tcp 127.0.0.1:7070",
+                "tcp 127.0.0.1:8080",
+                "tcp [::]:9090",
+                "udp 0.0.0.0:53"
+            ]
+        );
         assert_eq!(netns, handle.netns());
     }
 }

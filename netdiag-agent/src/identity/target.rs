@@ -67,7 +67,11 @@ pub fn resolve(selector: &Selector) -> Result<Target, IdentityError> {
     target(Scene::read(node, pod, &candidates)?, selector, &own)
 }
 
-fn target(mut scene: Scene, selector: &Selector, own: &NetnsHandle) -> Result<Target, IdentityError> {
+fn target(
+    mut scene: Scene,
+    selector: &Selector,
+    own: &NetnsHandle,
+) -> Result<Target, IdentityError> {
     if let Some(error) = scene.pod_error.take() {
         return Err(error);
     }
@@ -95,7 +99,11 @@ fn target(mut scene: Scene, selector: &Selector, own: &NetnsHandle) -> Result<Ta
 
 impl Selector {
     pub(super) fn uplinks(&self) -> Uplinks<'_> {
-        if self.uplinks.is_empty() { Uplinks::Guess } else { Uplinks::Typed(&self.uplinks) }
+        if self.uplinks.is_empty() {
+            Uplinks::Guess
+        } else {
+            Uplinks::Typed(&self.uplinks)
+        }
     }
 }
 

@@ -2,9 +2,9 @@ use std::time::Instant;
 
 use super::*;
 use crate::event::Netns;
-use crate::inventory::NamespaceKind;
 use crate::identity::run_in;
 use crate::identity::testing::{Lab, bridge, bridged_pod, node_and_outside, pair, routed_pod, run};
+use crate::inventory::NamespaceKind;
 
 fn by_netns(name: &str) -> Selector {
     Selector {

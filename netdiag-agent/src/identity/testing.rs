@@ -43,7 +43,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
         }
     }
 }

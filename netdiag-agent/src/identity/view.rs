@@ -85,34 +85,18 @@ impl View {
     /// Of the namespace this thread is in.
     pub(super) fn read() -> io::Result<Self> {
         let mut channel = Channel::open(NETLINK_ROUTE)?;
-        let mut view = Self::default();
-        let mut request = LinkMessage::default();
-        // Statistics are two thirds of a link's message.
-        request
-            .attributes
-            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        for answer in channel.dump(&RouteNetlinkMessage::GetLink(request))? {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                view.links.insert(link.header.index, link_view(&link));
-            }
-        }
+        let mut view = Self {
+            links: read_links(&mut channel)?,
+            routes: read_routes(&mut channel)?,
+        };
         for answer in channel.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
-            if let RouteNetlinkMessage::NewAddress(address) = answer {
-                if let (Some(link), Some(ip)) = (
-                    view.links.get_mut(&address.header.index),
-                    local_address(&address),
-                ) {
-                    link.addresses.push((ip, address.header.prefix_len));
-                }
-            }
-        }
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            for answer in channel.dump(&RouteNetlinkMessage::GetRoute(request))? {
-                if let RouteNetlinkMessage::NewRoute(route) = answer {
-                    view.routes.extend(route_view(&route));
-                }
+            let RouteNetlinkMessage::NewAddress(address) = answer else {
+                continue;
+            };
+            if let Some(link) = view.links.get_mut(&address.header.index)
+                && let Some(ip) = local_address(&address)
+            {
+                link.addresses.push((ip, address.header.prefix_len));
             }
         }
         Ok(view)
@@ -188,10 +172,10 @@ pub(super) fn name_nsids(
             }
             // A namespace that ended since it was listed cannot be the one that is looked for.
             let Ok(file) = candidate.open() else { continue };
-            if let Some(nsid) = nsid_of(&mut channel, file.as_raw_fd())? {
-                if wanted.binary_search(&nsid).is_ok() {
-                    found.entry(nsid).or_insert_with(|| candidate.clone());
-                }
+            if let Some(nsid) = nsid_of(&mut channel, file.as_raw_fd())?
+                && wanted.binary_search(&nsid).is_ok()
+            {
+                found.entry(nsid).or_insert_with(|| candidate.clone());
             }
         }
         Ok(found)
@@ -221,7 +205,36 @@ fn nsid_of(channel: &mut Channel, namespace: RawFd) -> io::Result<Option<Nsid>> 
         }))
 }
 
-pub(super) fn link_view(message: &LinkMessage) -> LinkView {
+fn read_links(channel: &mut Channel) -> io::Result<BTreeMap<u32, LinkView>> {
+    let mut request = LinkMessage::default();
+    // Statistics are two thirds of a link's message.
+    request
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let answers = channel.dump(&RouteNetlinkMessage::GetLink(request))?;
+    let links = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some((link.header.index, link_view(&link))),
+        _ => None,
+    });
+    Ok(links.collect())
+}
+
+fn read_routes(channel: &mut Channel) -> io::Result<Vec<RouteView>> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        // One by one: a router's table is large, and little of it is kept.
+        channel.dump_each(&RouteNetlinkMessage::GetRoute(request), |answer| {
+            if let RouteNetlinkMessage::NewRoute(route) = answer {
+                routes.extend(route_view(&route));
+            }
+        })?;
+    }
+    Ok(routes)
+}
+
+fn link_view(message: &LinkMessage) -> LinkView {
     let flags = message.header.flags;
     let mut view = LinkView {
         name: String::new(),

@@ -337,9 +337,9 @@ impl<'a> Case<'a> {
         if answered {
             return true;
         }
-        // An answer nobody on this node knows is no stray: see CONNTRACK_LOST.
         if group.kind == DropKind::NoSocket && group.direction == Direction::Reply {
-            return false;
+            // The asker has closed its socket: a late answer. On the way to somebody else it is a loss: CONNTRACK_LOST.
+            return self.initiator().is_some_and(|namespace| group.spot.netns == Some(namespace.netns));
         }
         let tcp = &flow.tcp;
         let over =

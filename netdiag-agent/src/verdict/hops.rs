@@ -31,13 +31,13 @@ pub fn of(case: &Case<'_>, finding: &Finding) -> Vec<Hop> {
     merge(placed)
 }
 
-/// Last hop seen before the death, first expected one that was not.
+/// Last hop seen before the death; first expected one that was not, or else the one that dropped it.
 pub fn died_between(hops: &[Hop]) -> Option<(HopName, HopName)> {
-    let end = hops.iter().position(|hop| hop.action == Action::NotSeen)?;
-    let last = hops[..end]
-        .iter()
-        .rev()
-        .find(|hop| hop.action == Action::Seen)?;
+    let at = |action| hops.iter().position(|hop| hop.action == action);
+    let dropped = at(Action::Dropped);
+    let end = at(Action::NotSeen).or(dropped)?;
+    let before = dropped.unwrap_or(end).min(end);
+    let last = hops[..before].iter().rev().find(|hop| hop.action == Action::Seen)?;
     Some((last.name, hops[end].name))
 }
 

@@ -241,6 +241,9 @@ pub struct Remediation {
     pub commands: Vec<String>,
 }
 
+/// What a caveat begins with that holds for the whole trace, not for this flow alone.
+pub const BLIND_SPOT: &str = "blind: ";
+
 /// An address for words: `pod web (10.244.0.2)`, `this node (192.0.2.1)`, `198.51.100.10`.
 pub fn describe(endpoint: &Endpoint, address: IpAddr) -> String {
     match endpoint {

@@ -1,7 +1,7 @@
 //! Evidence, caveats and history in words a tired human reads.
 
 use super::case::{Case, Finding};
-use super::types::{Evidence, Outcome};
+use super::types::{BLIND_SPOT, Evidence, Outcome};
 use crate::event::{Detail, Event, HookId, Pass};
 use crate::flow::record::{Direction, DropGroup};
 
@@ -61,7 +61,7 @@ pub fn blind_spots(case: &Case<'_>) -> Vec<String> {
         .inventory
         .blind
         .iter()
-        .map(|spot| format!("blind: {} ({})", spot.what, spot.why))
+        .map(|spot| format!("{BLIND_SPOT}{} ({})", spot.what, spot.why))
         .collect();
     if case.lost > 0 {
         caveats.push(format!(

@@ -1,6 +1,11 @@
 //! One failure cause per file, and the list of them all.
 
 mod blackhole_route;
+mod header_error;
+mod link_down;
+mod tunnel_drop;
+mod bridge_drop;
+mod qdisc_drop;
 mod bpf_program_drop;
 mod checksum;
 mod conntrack_full;
@@ -72,6 +77,11 @@ pub const RULES: &[&dyn Rule] = &[
     &mtu_exceeded::MtuExceeded,
     &neigh_failed::NeighFailed,
     &bpf_program_drop::BpfProgramDrop,
+    &qdisc_drop::QdiscDrop,
+    &bridge_drop::BridgeDrop,
+    &tunnel_drop::TunnelDrop,
+    &link_down::LinkDown,
+    &header_error::HeaderError,
     &checksum::Checksum,
     &socket_buffer_full::SocketBufferFull,
     &listen_overflow::ListenOverflow,
