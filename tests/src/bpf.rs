@@ -73,6 +73,19 @@ pub fn attach_dropper(
         .with_context(act)
 }
 
+/// Whether this kernel has tcx: a link to interface 0 then fails for want of the interface, not of the attach type.
+pub fn has_tcx() -> bool {
+    let attach = Attach::Tcx(Side::Ingress);
+    let Ok(program) = load(&dropper(attach, Family::V4, 1), attach) else {
+        return false;
+    };
+    let attributes = BpfAttributes::new()
+        .put(0, &program.as_raw_fd().to_ne_bytes())
+        .put(8, &ATTACH_TCX_INGRESS.to_ne_bytes());
+    let answer = sys::bpf(LINK_CREATE, &attributes);
+    answer.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+}
+
 fn load(code: &[u64], attach: Attach) -> Result<OwnedFd> {
     let kind = if attach == Attach::Xdp {
         PROG_TYPE_XDP

@@ -13,6 +13,7 @@ pub mod cleanup;
 pub mod conntrack;
 pub mod dns;
 pub mod faults;
+pub mod needs;
 pub mod netns;
 pub mod node;
 pub mod packet;

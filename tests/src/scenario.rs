@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 
 use crate::faults::Case;
+use crate::needs::Need;
 use crate::plan::{Family, Topology};
 use crate::step::{Answer, Kind, Step};
 use crate::table::SCENARIOS;
@@ -19,6 +20,8 @@ pub struct Scenario {
     pub families: &'static [Family],
     pub sender: Sender,
     pub select: Select,
+    /// What not every machine has.
+    pub needs: &'static [Need],
     /// Breaks a healthy node.
     pub build: fn(&Case) -> Result<()>,
     pub attempts: fn(&Case) -> Vec<Attempt>,
@@ -58,6 +61,7 @@ impl Scenario {
             families: &Family::ALL,
             sender: Sender::Pod,
             select: Select::Netns,
+            needs: &[],
             build,
             attempts,
         }
@@ -84,6 +88,12 @@ impl Scenario {
     #[must_use]
     pub const fn select(mut self, select: Select) -> Self {
         self.select = select;
+        self
+    }
+
+    #[must_use]
+    pub const fn needs(mut self, needs: &'static [Need]) -> Self {
+        self.needs = needs;
         self
     }
 

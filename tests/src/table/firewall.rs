@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::controls::{self, NAME, step};
 use crate::faults::{Case, at, broken, firewall, routing};
+use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
@@ -24,7 +25,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "iptables-legacy: FORWARD drops tcp/8081",
         firewall::forward_rule_legacy,
         forward_legacy,
-    ),
+    )
+    .needs(&[Need::IptablesLegacy]),
     Scenario::new(
         "forward_policy",
         "iptables-nft: policy DROP in FORWARD, and no rule that accepts tcp/8081",
@@ -36,7 +38,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "iptables-legacy: policy DROP in FORWARD, and no rule that accepts tcp/8081",
         firewall::forward_policy_legacy,
         forward_legacy,
-    ),
+    )
+    .needs(&[Need::IptablesLegacy]),
     Scenario::new(
         "forward_table",
         "a table of nft drops tcp/8081",
@@ -90,7 +93,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "iptables-legacy: raw PREROUTING drops tcp/8081",
         firewall::raw_prerouting_legacy,
         prerouting,
-    ),
+    )
+    .needs(&[Need::IptablesLegacy]),
     Scenario::new(
         "mangle_postrouting",
         "mangle POSTROUTING drops tcp/8081",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::controls::{self, NAME, step};
 use crate::faults::{self, Case, at, broken, firewall, routing};
+use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario, Select};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
@@ -54,7 +55,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "a rule of FORWARD drops the first SYN; its retransmission gets through",
         firewall::first_packet_only,
         lost_once,
-    ),
+    )
+    .needs(&[Need::Statistic]),
     Scenario::new(
         "path_mtu_learnt",
         "the route is narrower than the pod thinks; TCP learns it and goes on",

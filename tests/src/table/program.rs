@@ -3,6 +3,7 @@
 use super::controls::{self, step};
 use crate::bpf;
 use crate::faults::{Case, program};
+use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::step::{Answer, Kind};
 
@@ -28,13 +29,15 @@ pub const SCENARIOS: &[Scenario] = &[
         "a tcx program on the uplink drops tcp/8081",
         program::tcx_on_uplink,
         uplink,
-    ),
+    )
+    .needs(&[Need::Tcx]),
     Scenario::new(
         "bpf_tcx_veth",
         "a tcx program on the pod's veth drops tcp/8081",
         program::tcx_on_veth,
         veth,
-    ),
+    )
+    .needs(&[Need::Tcx]),
     Scenario::new(
         "bpf_xdp_veth",
         "an XDP program on the pod's veth drops tcp/8081",

@@ -161,7 +161,7 @@ fn prohibit(case: &Case) -> Vec<Attempt> {
 fn reverse_path(case: &Case) -> Vec<Attempt> {
     let strange = step(Kind::Tcp, case.healthy()).from(case.addresses().stranger);
     let expect = Expect::dropped(&["RP_FILTER"], FIB);
-    controls::beside(
+    controls::before(
         case,
         vec![Attempt::new(strange, &[Answer::Timeout], expect)],
     )
