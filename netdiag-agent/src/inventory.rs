@@ -17,13 +17,27 @@ pub enum Delta {
     Namespace(Namespace),
     /// Replaces what was known of this interface.
     Link(Link),
-    LinkGone { netns: Netns, ifindex: IfIndex },
+    LinkGone {
+        netns: Netns,
+        ifindex: IfIndex,
+    },
     /// Replaces the listening sockets of a namespace.
-    Listeners { netns: Netns, sockets: Vec<Listener> },
+    Listeners {
+        netns: Netns,
+        sockets: Vec<Listener>,
+    },
     /// Replaces the counters of a namespace; the first set is the baseline.
-    Counters { netns: Netns, at: Ktime, values: BTreeMap<String, u64> },
+    Counters {
+        netns: Netns,
+        at: Ktime,
+        values: BTreeMap<String, u64>,
+    },
     /// Replaces the foreign BPF programs attached to an interface.
-    Programs { netns: Netns, ifindex: IfIndex, programs: Vec<Program> },
+    Programs {
+        netns: Netns,
+        ifindex: IfIndex,
+        programs: Vec<Program>,
+    },
 }
 
 /// Facts that hold for the whole trace.
@@ -147,14 +161,22 @@ impl Inventory {
             Delta::Listeners { netns, sockets } => {
                 self.listeners.insert(netns, sockets);
             }
-            Delta::Counters { netns, at: _, values } => {
+            Delta::Counters {
+                netns,
+                at: _,
+                values,
+            } => {
                 let pair = self.counters.entry(netns).or_insert_with(|| CounterPair {
                     baseline: values.clone(),
                     latest: BTreeMap::new(),
                 });
                 pair.latest = values;
             }
-            Delta::Programs { netns, ifindex, programs } => {
+            Delta::Programs {
+                netns,
+                ifindex,
+                programs,
+            } => {
                 self.programs.insert((netns, ifindex), programs);
             }
         }
@@ -198,13 +220,19 @@ impl Inventory {
     }
 
     pub fn programs(&self, netns: Netns, ifindex: IfIndex) -> &[Program] {
-        self.programs.get(&(netns, ifindex)).map_or(&[], Vec::as_slice)
+        self.programs
+            .get(&(netns, ifindex))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// How far a counter moved since the trace began; `None` when it was never read.
     pub fn counter_delta(&self, netns: Netns, name: &str) -> Option<u64> {
         let pair = self.counters.get(&netns)?;
-        Some(pair.latest.get(name)?.saturating_sub(*pair.baseline.get(name)?))
+        Some(
+            pair.latest
+                .get(name)?
+                .saturating_sub(*pair.baseline.get(name)?),
+        )
     }
 
     /// The latest value of a counter.

@@ -26,8 +26,14 @@ pub struct Tuple {
 const _: () = assert!(size_of::<Tuple>() == 40);
 
 impl Tuple {
-    pub const ZERO: Self =
-        Self { saddr: [0; 16], daddr: [0; 16], sport: 0, dport: 0, proto: 0, _pad: [0; 3] };
+    pub const ZERO: Self = Self {
+        saddr: [0; 16],
+        daddr: [0; 16],
+        sport: 0,
+        dport: 0,
+        proto: 0,
+        _pad: [0; 3],
+    };
 
     /// The tuple of a packet that answers this one.
     #[inline(always)]
@@ -49,7 +55,11 @@ impl Tuple {
     pub fn canonical(&self) -> Self {
         let source = (halves(&self.saddr), self.sport);
         let destination = (halves(&self.daddr), self.dport);
-        if source <= destination { *self } else { self.reversed() }
+        if source <= destination {
+            *self
+        } else {
+            self.reversed()
+        }
     }
 }
 
@@ -57,14 +67,19 @@ impl Tuple {
 #[inline(always)]
 fn halves(address: &[u8; 16]) -> (u64, u64) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
+    (
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_be_bytes([i, j, k, l, m, n, o, p]),
+    )
 }
 
 /// The v4-mapped form of an IPv4 address in network byte order.
 #[inline(always)]
 #[must_use]
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+    [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3],
+    ]
 }
 
 #[cfg(feature = "user")]
