@@ -1,0 +1,157 @@
+//! `netdiag-lab`: the scenarios without a test harness, and the traffic they send.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+use netdiag_tests::plan::{Family, Topology};
+use netdiag_tests::runner::{self, Options, variant};
+use netdiag_tests::scenario::{self, Scenario};
+use netdiag_tests::send;
+
+const USAGE: &str = "\
+usage: netdiag-lab list
+       netdiag-lab run [--record-dir DIR] [--no-trace] [--jobs N] [NAME…]
+           NAME is a scenario or one variant of it (no_route, no_route_bridge_v4); all without NAME
+       netdiag-lab send --report FILE [--netns NAME] STEP…
+           STEP is KIND:ADDRESS:PORT[,option…]: tcp:198.51.100.10:80,ttl=1";
+
+type Variant = (&'static Scenario, Topology, Family);
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let done = match words.split_first() {
+        Some((command, rest)) if command == "list" && rest.is_empty() => {
+            list();
+            Ok(true)
+        }
+        Some((command, rest)) if command == "run" => run(rest),
+        Some((command, rest)) if command == "send" => send(rest).map(|()| true),
+        _ => Err(anyhow::anyhow!("{USAGE}")),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn list() {
+    for scenario in scenario::all() {
+        let variants: Vec<_> = scenario
+            .variants()
+            .map(|(topology, family)| format!("{topology}/{family}"))
+            .collect();
+        println!(
+            "{:24} {:36} {}",
+            scenario.name,
+            variants.join(" "),
+            scenario.about
+        );
+    }
+}
+
+fn run(words: &[String]) -> Result<bool> {
+    let mut options = Options::default();
+    let mut jobs = 4;
+    let mut names = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || {
+            words
+                .next()
+                .with_context(|| format!("{word} wants a value"))
+        };
+        match word.as_str() {
+            "--record-dir" => options.record_dir = Some(PathBuf::from(value()?)),
+            "--no-trace" => options.without_trace = true,
+            "--jobs" => jobs = value()?.parse().context("--jobs wants a number")?,
+            name => names.push(name),
+        }
+    }
+    let queue = chosen(&names)?;
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "network namespaces need root"
+    );
+    let failed = work(queue, jobs, &options);
+    Ok(failed == 0)
+}
+
+/// The variants named, or all.
+fn chosen(names: &[&str]) -> Result<Vec<Variant>> {
+    let all: Vec<Variant> = scenario::all()
+        .flat_map(|scenario| scenario.variants().map(move |(t, f)| (scenario, t, f)))
+        .collect();
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let is = |(scenario, topology, family): &Variant, name: &str| {
+        scenario.name == name || variant(scenario, *topology, *family) == name
+    };
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !all.iter().any(|one| is(one, name)))
+    {
+        bail!("no scenario is called {unknown}; see `netdiag-lab list`");
+    }
+    Ok(all
+        .into_iter()
+        .filter(|one| names.iter().any(|name| is(one, name)))
+        .collect())
+}
+
+/// Runs the queue on some threads; returns how many failed.
+fn work(queue: Vec<Variant>, jobs: usize, options: &Options) -> usize {
+    let total = queue.len();
+    let queue = Mutex::new(queue.into_iter());
+    let failed = Mutex::new(0);
+    let next = || {
+        queue
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .next()
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some((scenario, topology, family)) = next() {
+                    let name = variant(scenario, topology, family);
+                    match runner::run(scenario, topology, family, options) {
+                        Ok(passed) => println!("ok    {name} ({:.1} s)", passed.took.as_secs_f32()),
+                        Err(error) => {
+                            *failed
+                                .lock()
+                                .unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
+                            println!("FAIL  {name}\n{error:#}");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    println!("{} passed, {failed} failed", total - failed);
+    failed
+}
+
+fn send(words: &[String]) -> Result<()> {
+    let mut report = None;
+    let mut steps = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--report" => report = words.next().map(PathBuf::from),
+            "--netns" => send::enter(words.next().context("--netns wants a name")?)?,
+            step => steps.push(step.parse()?),
+        }
+    }
+    send::run(&steps, &report.context("send wants --report FILE")?)
+}

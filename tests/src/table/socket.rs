@@ -1,0 +1,169 @@
+//! It arrived, and the socket (or none) said no.
+
+use super::controls;
+use crate::faults::{self, Case, at, broken, socket};
+use crate::scenario::{Attempt, Expect, Scenario};
+use crate::server::port;
+use crate::step::{Answer, Kind, Step};
+
+const SOCKET: &[&str] = &["SOCKET"];
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "port_closed_pod",
+        "nothing listens in the second pod",
+        faults::none,
+        closed_in_pod,
+    ),
+    Scenario::new(
+        "port_closed_pod_udp",
+        "nothing receives in the second pod",
+        faults::none,
+        closed_in_pod_udp,
+    ),
+    Scenario::new(
+        "port_closed_node",
+        "nothing listens on the node",
+        faults::none,
+        closed_on_node,
+    ),
+    Scenario::new(
+        "port_closed_ingress",
+        "nothing listens in the pod",
+        faults::routing::pods_reachable,
+        closed_ingress,
+    )
+    .from_outside(),
+    Scenario::new(
+        "peer_refused",
+        "nothing listens at the external host",
+        faults::none,
+        peer,
+    ),
+    Scenario::new(
+        "peer_refused_udp",
+        "nothing receives at the external host",
+        faults::none,
+        peer_udp,
+    ),
+    Scenario::new(
+        "bad_checksum",
+        "a SYN with a wrong checksum",
+        faults::none,
+        bad_checksum,
+    ),
+    Scenario::new(
+        "bad_checksum_udp",
+        "a datagram with a wrong checksum",
+        faults::none,
+        bad_checksum_udp,
+    ),
+    Scenario::new(
+        "socket_buffer_full",
+        "a datagram socket with a tiny buffer that nobody reads",
+        socket::full_receiver,
+        buffer_full,
+    ),
+    Scenario::new(
+        "listen_overflow",
+        "a listener that never accepts, its queue full",
+        socket::full_listener,
+        listen_overflow,
+    ),
+];
+
+fn closed(
+    kind: Kind,
+    to: std::net::IpAddr,
+    cause: &'static [&'static str],
+    hops: &'static [&'static str],
+) -> Attempt {
+    let step = Step::new(kind, at(to, port::CLOSED));
+    Attempt::new(step, &[Answer::Refused], Expect::refused(cause, hops))
+}
+
+fn closed_in_pod(case: &Case) -> Vec<Attempt> {
+    controls::beside(
+        case,
+        vec![closed(
+            Kind::Tcp,
+            case.local(),
+            &["PORT_NOT_LISTENING"],
+            SOCKET,
+        )],
+    )
+}
+
+fn closed_in_pod_udp(case: &Case) -> Vec<Attempt> {
+    controls::beside(
+        case,
+        vec![closed(
+            Kind::Udp,
+            case.local(),
+            &["PORT_NOT_LISTENING"],
+            SOCKET,
+        )],
+    )
+}
+
+fn closed_on_node(case: &Case) -> Vec<Attempt> {
+    let node = case.addresses().node;
+    let both =
+        [Kind::Tcp, Kind::Udp].map(|kind| closed(kind, node, &["PORT_NOT_LISTENING"], SOCKET));
+    controls::beside(case, both.to_vec())
+}
+
+fn closed_ingress(case: &Case) -> Vec<Attempt> {
+    let pod = case.local();
+    vec![
+        closed(Kind::Tcp, pod, &["PORT_NOT_LISTENING"], SOCKET),
+        controls::tcp(pod),
+    ]
+}
+
+const BEYOND: &[&str] = &["FABRIC", "NIC_INGRESS"];
+
+fn peer(case: &Case) -> Vec<Attempt> {
+    controls::beside(
+        case,
+        vec![closed(Kind::Tcp, case.healthy(), &["PEER_REFUSED"], BEYOND)],
+    )
+}
+
+fn peer_udp(case: &Case) -> Vec<Attempt> {
+    controls::beside(
+        case,
+        vec![closed(Kind::Udp, case.healthy(), &["PEER_REFUSED"], BEYOND)],
+    )
+}
+
+fn bad(case: &Case, kind: Kind, port: u16) -> Vec<Attempt> {
+    let step = Step::new(kind, at(case.local(), port)).bad_checksum();
+    let expect = Expect::dropped(&["CHECKSUM"], SOCKET);
+    controls::beside(case, vec![Attempt::new(step, &[Answer::Sent], expect)])
+}
+
+fn bad_checksum(case: &Case) -> Vec<Attempt> {
+    bad(case, Kind::RawSyn, broken::TCP)
+}
+
+fn bad_checksum_udp(case: &Case) -> Vec<Attempt> {
+    bad(case, Kind::RawUdp, broken::UDP)
+}
+
+fn buffer_full(case: &Case) -> Vec<Attempt> {
+    let burst = Step::new(Kind::UdpOneWay, at(case.local(), broken::RECEIVER))
+        .size(1000)
+        .count(50);
+    let expect = Expect::dropped(&["SOCKET_BUFFER_FULL"], SOCKET);
+    controls::beside(case, vec![Attempt::new(burst, &[Answer::Sent], expect)])
+}
+
+fn listen_overflow(case: &Case) -> Vec<Attempt> {
+    let late = Step::new(Kind::Tcp, at(case.local(), broken::LISTENER));
+    let mut expect = Expect::dropped(&["LISTEN_OVERFLOW"], SOCKET);
+    // A counter of the whole namespace is the only trace it leaves.
+    expect.confidences = &["PROVEN", "INFERRED"];
+    expect.action = "";
+    controls::beside(case, vec![Attempt::new(late, &[Answer::Timeout], expect)])
+}
