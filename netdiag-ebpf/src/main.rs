@@ -13,10 +13,7 @@
 //! Programs on tracepoints see the whole machine, so each asks for the namespace first.
 #![no_std]
 #![no_main]
-#![expect(
-    clippy::inline_always,
-    reason = "stack and verifier budgets decide what is a function of its own"
-)]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand programs their context by value")]
 
 mod emit;
 mod follow;
