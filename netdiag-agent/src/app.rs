@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use crate::cli::{self, Command, Config, ReportFormat, exit};
 use crate::export::doctor::{Finding, Machine};
-use crate::{explain, export, kernel, recording};
+use crate::{explain, export, identity, kernel, recording};
 
 /// Why a command could not do its work. One line each, and an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +18,8 @@ pub enum Error {
     #[error(transparent)]
     Cli(#[from] cli::Error),
     #[error(transparent)]
-    Identity(#[from] crate::identity::IdentityError),
-    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    #[error("{}", chain(.0))]
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]
     Recording(#[from] recording::Error),
@@ -33,6 +33,18 @@ pub enum Error {
     Output(#[source] io::Error),
     #[error("start the runtime: {0}")]
     Runtime(#[source] io::Error),
+}
+
+/// An error and its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    let mut text = error.to_string();
+    for source in sources.map(ToString::to_string) {
+        if !text.contains(&source) {
+            text = format!("{text}: {}", source.lines().next().unwrap_or(""));
+        }
+    }
+    text
 }
 
 impl Error {
@@ -99,9 +111,10 @@ fn schema() -> Result<u8, Error> {
 
 fn doctor(format: ReportFormat, style: export::Style) -> Result<u8, Error> {
     let probed = kernel::probe();
-    let machine = Machine { node_name: probed.node_name, kernel: probed.kernel, tier: probed.tier };
+    let able = kernel::ensure_observable().is_ok();
+    let (node_name, kernel) = identity::machine();
+    let machine = Machine { node_name, kernel, tier: able.then_some(0) };
     let findings: Vec<Finding> = probed
-        .capabilities
         .into_iter()
         .map(|found| Finding {
             name: found.name,

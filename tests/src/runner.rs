@@ -57,7 +57,7 @@ pub fn run(
         family,
     };
     (scenario.build)(&case).with_context(|| format!("break the node: {}", scenario.about))?;
-    let attempts = (scenario.attempts)(&case);
+    let attempts = (scenario.attempts)(&case.place);
     let scratch = tempfile::tempdir().context("make a temporary folder")?;
     let report = scratch.path().join("report");
     let sender = sender(scenario, &node, &attempts, &report)?;
@@ -131,7 +131,7 @@ fn sender(
     report: &Path,
 ) -> Result<Command> {
     let mut command = Command::new(programs::sender()?);
-    command.arg("send").arg("--report").arg(report);
+    command.arg("send").args(["--node", node.netns.name(), "--report"]).arg(report);
     if scenario.sender == Sender::External {
         command.args(["--netns", node.external.name()]);
     }

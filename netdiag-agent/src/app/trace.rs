@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::future;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -16,7 +17,7 @@ use super::output::Report;
 use super::{Error, trigger};
 use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::{Config, Engine, Input};
-use crate::event::Ktime;
+use crate::event::{Ktime, Netns};
 use crate::export::Style;
 use crate::export::progress::Progress;
 use crate::identity::links::Change;
@@ -38,7 +39,7 @@ const SETTLE: Duration = Duration::from_millis(150);
 const DRAIN: Duration = Duration::from_millis(2500);
 
 pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
-    kernel::require_privilege()?;
+    kernel::ensure_observable()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let result = runtime.block_on(trace(options, style));
     // A reader thread may still sit in a system call; nothing it could find matters any more.
@@ -48,9 +49,9 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    kernel::sweep_leftovers();
     let addresses = options.to.as_ref().map(Destination::addresses).transpose()?.unwrap_or_default();
     let target = identity::resolve(&selector(options))?;
+    kernel::sweep_leftovers(Some(target.node.path()))?;
     let session = Session::start(&watch(options, &target, &addresses))?;
     let mut trace = Trace::new(options, style, session, &target)?;
     trace.begin(&target)?;
@@ -75,11 +76,11 @@ fn selector(options: &cli::Trace) -> Selector {
 }
 
 fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) -> Watch {
-    let node = target.node.path().to_owned();
+    let node = target.node.path();
     let interfaces = target.pod_links.iter().chain(&target.uplinks).map(|link| WatchInterface {
-        netns: Some(node.clone()),
-        ifindex: link.ifindex.0,
-        name: link.name.to_string(),
+        netns: Some(node.to_owned()),
+        ifindex: link.ifindex,
+        name: Arc::clone(&link.name),
     });
     let pods = target.pod.iter().chain(&target.other_pods);
     let namespaces = std::iter::once(&target.node).chain(pods).map(identity::NetnsHandle::netns).collect();
@@ -90,7 +91,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         Some(_) => addresses.iter().map(|address| (Some(*address), port)).collect(),
     };
     Watch {
-        node: Some(node),
+        node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
         namespaces,
         addresses: target.pod_addresses.clone(),
@@ -135,6 +136,7 @@ struct Trace {
     session: Session,
     news: News,
     progress: Progress,
+    node: Netns,
     /// Host-side interfaces of the pod that are still there.
     pod_links: Vec<LinkRef>,
 }
@@ -149,8 +151,9 @@ impl Trace {
             engine: Engine::new(config),
             report: Report::new(options.output, style, follow, options.verbose),
             recorder,
-            news: News::new(target, session.program_ids()),
+            news: News::new(target, session.programs().iter().map(|program| program.id).collect()),
             progress: Progress::new(true),
+            node: target.node.netns(),
             pod_links: pod_links.cloned().collect(),
             session,
         })
@@ -161,12 +164,12 @@ impl Trace {
         let deltas = target.deltas.iter().cloned().map(|delta| match delta {
             Delta::Node(mut node) => {
                 node.tier = self.session.tier();
-                node.hooks = self.session.hooks();
+                node.hooks = self.session.hooks().to_vec();
                 Delta::Node(node)
             }
             other => other,
         });
-        let blind = target.blind.iter().cloned().chain(self.session.blind()).map(Delta::Blind);
+        let blind = target.blind.iter().cloned().chain(self.session.blind().iter().cloned()).map(Delta::Blind);
         let all: Vec<Delta> = deltas.chain(blind).chain(self.news.counters()).collect();
         all.into_iter().try_for_each(|delta| self.feed(Input::Inventory(delta)))
     }
@@ -246,12 +249,12 @@ impl Trace {
         match change {
             Change::Delta(delta) => self.feed(Input::Inventory(delta))?,
             Change::Appeared { pod: Some(pod), .. } => {
-                self.session.add_namespace(pod.netns());
+                self.session.add_namespace(pod.netns())?;
                 self.news.add(pod);
             }
             Change::Appeared { pod: None, .. } => {}
             Change::Gone { link, .. } => {
-                self.session.unwatch_interface(link.ifindex.0);
+                self.session.unwatch_interface(self.node, link.ifindex);
                 let before = self.pod_links.len();
                 self.pod_links.retain(|known| *known != link);
                 if before > 0 && self.pod_links.is_empty() {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::style::{Mark, Tone, wrap};
 use super::words::{self, clean};
 use super::{Context, Options, Style};
-use crate::verdict::{Action, BLIND_SPOT, Hop, HopName, Nat, Verdict};
+use crate::verdict::{Action, BLIND_SPOT, Hop, HopName, Nat, RULES, Verdict};
 
 /// Width of the column with `why`, `evidence`, `do`.
 const LABEL: usize = 10;
@@ -143,12 +143,12 @@ impl Page {
     }
 
     fn reasons(&mut self, verdict: &Verdict) {
-        if let Some(cause) = verdict.cause
-            && let Some(sentence) = crate::explain::in_one_sentence(cause)
+        if let Some(rule) = RULES
+            .iter()
+            .find(|rule| Some(rule.cause()) == verdict.cause)
         {
-            self.prose("why", &[sentence.to_owned()]);
+            self.prose("why", &[rule.page().in_one_sentence().to_owned()]);
         }
-        let style = self.style;
         let evidence: Vec<String> = verdict
             .evidence
             .iter()
@@ -248,11 +248,11 @@ fn what_happened(hop: &Hop, nats: &[&Nat], style: Style) -> String {
     match hop.action {
         Action::Seen | Action::Translated => parts.extend(count),
         Action::Dropped => {
-            parts.push(count.map_or("died here".to_owned(), |count| count + " died here"))
+            parts.push(count.map_or("died here".to_owned(), |count| count + " died here"));
         }
         Action::NotSeen => parts.push("not seen".to_owned()),
         Action::NotObservable if hop.name == HopName::Fabric => {
-            parts.push("beyond this node".to_owned())
+            parts.push("beyond this node".to_owned());
         }
         Action::NotObservable => parts.push("cannot be seen".to_owned()),
     }

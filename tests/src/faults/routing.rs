@@ -107,3 +107,19 @@ pub fn pods_reachable(case: &Case) -> Result<()> {
         .sh(&format!("ip route add {pods} via {node}"))
         .map(drop)
 }
+
+/// The next hop sends what is for the stranger's address back to the node.
+pub fn routing_loop(case: &Case) -> Result<()> {
+    let (node, stranger) = (case.addresses().node, case.addresses().stranger);
+    let external = &case.node.external;
+    external.sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
+    external
+        .sh(&format!("ip route add {stranger} via {node}"))
+        .map(drop)
+}
+
+/// The far end of the uplink's cable is gone.
+pub fn uplink_without_carrier(case: &Case) -> Result<()> {
+    let next = case.node.router.as_ref().unwrap_or(&case.node.external);
+    next.sh("ip link set lan0 down").map(drop)
+}
