@@ -52,10 +52,7 @@ pub fn run(
 ) -> Result<Passed> {
     let start = Instant::now();
     let node = Node::with(topology).context("build the node")?;
-    let case = Case {
-        node: &node,
-        family,
-    };
+    let case = Case::new(&node, family);
     (scenario.build)(&case).with_context(|| format!("break the node: {}", scenario.about))?;
     let attempts = (scenario.attempts)(&case.place);
     let scratch = tempfile::tempdir().context("make a temporary folder")?;
@@ -131,7 +128,10 @@ fn sender(
     report: &Path,
 ) -> Result<Command> {
     let mut command = Command::new(programs::sender()?);
-    command.arg("send").args(["--node", node.netns.name(), "--report"]).arg(report);
+    command
+        .arg("send")
+        .args(["--node", node.netns.name(), "--report"])
+        .arg(report);
     if scenario.sender == Sender::External {
         command.args(["--netns", node.external.name()]);
     }

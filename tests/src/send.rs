@@ -39,7 +39,10 @@ pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
     let mut lines = String::new();
     for step in steps {
         let answer = if step.flush {
-            flushed(step, node.with_context(|| format!("{step}: which node? --node NAME"))?)?
+            flushed(
+                step,
+                node.with_context(|| format!("{step}: which node? --node NAME"))?,
+            )?
         } else {
             one(step)?
         };
@@ -54,13 +57,18 @@ fn flushed(step: &Step, node: &str) -> Result<Answer> {
         let flusher = scope.spawn(|| {
             thread::sleep(SLOWNESS / 2);
             enter(node)?;
-            let output = Command::new("conntrack").arg("-F").output().context("run conntrack -F")?;
+            let output = Command::new("conntrack")
+                .arg("-F")
+                .output()
+                .context("run conntrack -F")?;
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(output.status.success(), "conntrack -F: {said}");
             Ok(())
         });
         let answer = one(step);
-        flusher.join().unwrap_or_else(|_| bail!("the flusher panicked"))?;
+        flusher
+            .join()
+            .unwrap_or_else(|_| bail!("the flusher panicked"))?;
         answer
     })
 }

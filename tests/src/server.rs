@@ -201,7 +201,10 @@ fn echo(stream: &mut TcpStream) -> bool {
             false
         }
         Ok(length) => {
-            if stream.local_addr().is_ok_and(|own| own.port() == port::SLOW) {
+            if stream
+                .local_addr()
+                .is_ok_and(|own| own.port() == port::SLOW)
+            {
                 std::thread::sleep(SLOWNESS);
             }
             write_back(stream, &buffer[..length]).is_ok()

@@ -37,7 +37,10 @@ const KINDS: [(Kind, &str); 7] = [
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 pub struct Step {
     pub kind: Kind,
     pub to: SocketAddr,

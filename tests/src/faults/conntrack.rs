@@ -1,13 +1,13 @@
 //! Connection tracking: its table, its ports, its opinion of a packet.
 
-use std::fmt::Write;
-use std::fs;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::{Case, at, broken};
+use crate::netlink::{self, flag};
 use crate::plan::Family;
 use crate::topology::nft_tool;
 
@@ -51,32 +51,78 @@ pub fn full_table(case: &Case) -> Result<()> {
         .trim()
         .parse()
         .context("read nf_conntrack_max")?;
-    let mut commands = String::new();
-    let a = case.addresses();
-    let (from, to) = (a.stranger, a.nobody);
+    case.node.netns.within(|| fill(case, limit))
+}
+
+const NEW_CONNECTION: u16 = 1 << 8;
+/// Bytes per request; the kernel takes as many messages as fit.
+const BATCH: usize = 100_000;
+
+/// Adds assured connections between two strangers until no more fit.
+fn fill(case: &Case, limit: u32) -> Result<()> {
+    let socket = netlink::open(NETLINK_NETFILTER)?;
+    let (from, to) = (case.addresses().stranger, case.addresses().nobody);
     let family = if case.family == Family::V4 {
-        "ipv4"
+        libc::AF_INET
     } else {
-        "ipv6"
+        libc::AF_INET6
     };
+    let mut batch = Vec::with_capacity(BATCH + 512);
     for index in 0..=limit {
-        let (source, destination) = (1 + index % 60_000, 1 + index / 60_000);
-        let _ = writeln!(
-            commands,
-            "-I -f {family} -p udp -s {from} -d {to} --sport {source} --dport {destination} \
-             -r {to} -q {from} --reply-port-src {destination} --reply-port-dst {source} \
-             -t 600 -u SEEN_REPLY,ASSURED"
-        );
+        let ports = ((1 + index % 60_000) as u16, (1 + index / 60_000) as u16);
+        let body = [
+            vec![family as u8, 0, 0, 0],
+            tuple(attribute::ORIGINAL, (from, ports.0), (to, ports.1)),
+            tuple(attribute::REPLY, (to, ports.1), (from, ports.0)),
+            netlink::attribute(attribute::STATUS, &STATUS.to_be_bytes()),
+            netlink::attribute(attribute::TIMEOUT, &600_u32.to_be_bytes()),
+        ]
+        .concat();
+        let flags = flag::REQUEST | flag::CREATE;
+        batch.extend(netlink::message(NEW_CONNECTION, flags, &body));
+        if batch.len() > BATCH || index == limit {
+            netlink::send(&socket, &batch)?;
+            batch.clear();
+        }
     }
-    let file = tempfile::NamedTempFile::new().context("make a temporary file")?;
-    fs::write(file.path(), commands).context("write the connections to add")?;
-    let path = file.path().to_string_lossy().into_owned();
-    // The last of them finds the table full, which is the point.
-    let output = case
-        .node
-        .netns
-        .command("conntrack")
-        .args(["-R", &path])
-        .output();
-    output.context("run conntrack -R").map(drop)
+    Ok(())
+}
+
+/// `CTA_*` of nfnetlink_conntrack.h.
+mod attribute {
+    pub const ORIGINAL: u16 = 1;
+    pub const REPLY: u16 = 2;
+    pub const STATUS: u16 = 3;
+    pub const TIMEOUT: u16 = 7;
+    pub const TUPLE_IP: u16 = 1;
+    pub const TUPLE_PROTOCOL: u16 = 2;
+    pub const IPV4: [u16; 2] = [1, 2];
+    pub const IPV6: [u16; 2] = [3, 4];
+    pub const PROTOCOL: u16 = 1;
+    pub const SOURCE_PORT: u16 = 2;
+    pub const DESTINATION_PORT: u16 = 3;
+}
+
+/// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`
+const STATUS: u32 = 2 | 4 | 8;
+const UDP: u8 = 17;
+
+fn tuple(kind: u16, from: (IpAddr, u16), to: (IpAddr, u16)) -> Vec<u8> {
+    let address = |end: usize, address: IpAddr| match address {
+        IpAddr::V4(ip) => netlink::attribute(attribute::IPV4[end], &ip.octets()),
+        IpAddr::V6(ip) => netlink::attribute(attribute::IPV6[end], &ip.octets()),
+    };
+    let addresses = [address(0, from.0), address(1, to.0)];
+    let protocol = [
+        netlink::attribute(attribute::PROTOCOL, &[UDP]),
+        netlink::attribute(attribute::SOURCE_PORT, &from.1.to_be_bytes()),
+        netlink::attribute(attribute::DESTINATION_PORT, &to.1.to_be_bytes()),
+    ];
+    netlink::nested(
+        kind,
+        &[
+            netlink::nested(attribute::TUPLE_IP, &addresses),
+            netlink::nested(attribute::TUPLE_PROTOCOL, &protocol),
+        ],
+    )
 }

@@ -30,7 +30,9 @@ pub const SCENARIOS: &[Scenario] = &[
         "the conntrack table is full",
         conntrack::full_table,
         full,
-    ),
+    )
+    // Filling it takes a second or two.
+    .only_bridge(),
 ];
 
 fn no_port(place: &Place) -> Vec<Attempt> {
