@@ -9,6 +9,8 @@ pub const FOLLOW_ANY: u32 = 1;
 pub const NETNS_WANTED: u32 = 1 << 0;
 /// `NETNS` value: a pod's, not the node's. Whatever a process in it opens is the pod's traffic.
 pub const NETNS_POD: u32 = 1 << 1;
+/// `NETNS` value: the traced pod's. Its packets are wanted whatever source address they claim.
+pub const NETNS_TRACED: u32 = 1 << 2;
 
 /// Load-time global `SETTINGS`: read-only data, so the verifier prunes what this kernel does not have.
 #[repr(C)]

@@ -7,13 +7,13 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use netdiag_common::event::{Pace, PaceKey};
 use netdiag_common::hook::HookId;
-use netdiag_common::settings::{FOLLOW_ANY, Target};
+use netdiag_common::settings::{FOLLOW_ANY, NETNS_TRACED, Target};
 use netdiag_common::tuple::Tuple;
 
 use crate::emit::map_full;
 use crate::maps::{ADDRESSES, FOLLOW, FOLLOW_ISN, PACE, TARGETS, setting};
 use crate::packet::{Packet, TCP_ACK, TCP_SYN};
-use crate::skb::Sighting;
+use crate::skb::{Sighting, netns_flags};
 
 /// Sightings of one repeating kind reported in full before pacing starts …
 const PACE_FREE: u32 = 4;
@@ -50,14 +50,15 @@ pub fn wanted(hook: HookId, seen: &Sighting) -> bool {
 /// Is the connection of a socket wanted? Nothing is followed for it: its packets will say more.
 #[inline(always)]
 pub fn wanted_tuple(tuple: &Tuple) -> bool {
-    followed(tuple) || opens(tuple)
+    followed(tuple) || opens(tuple, 0)
 }
 
 #[inline(always)]
 fn opens_any(seen: &Sighting) -> bool {
-    opens(&seen.packet.tuple)
-        || (seen.packet.has_inner() && opens(&seen.packet.inner))
-        || (seen.conntrack.present != 0 && opens(&seen.conntrack.orig))
+    let traced = netns_flags(seen.netns) & NETNS_TRACED;
+    opens(&seen.packet.tuple, traced)
+        || (seen.packet.has_inner() && opens(&seen.packet.inner, traced))
+        || (seen.conntrack.present != 0 && opens(&seen.conntrack.orig, traced))
 }
 
 #[inline(never)]
@@ -79,10 +80,11 @@ fn follow(hook: HookId, tuple: &Tuple) -> u32 {
     0
 }
 
-/// One of the watched addresses talks to one of the destinations asked for, in either direction.
+/// One of the watched addresses, or whatever is in the traced pod (`traced` not 0), talks to one of the destinations
+/// asked for, in either direction.
 #[inline(never)]
-pub fn opens(tuple: &Tuple) -> bool {
-    if setting!(any_address) != FOLLOW_ANY && !has_address(tuple) {
+pub fn opens(tuple: &Tuple, traced: u32) -> bool {
+    if setting!(any_address) != FOLLOW_ANY && traced == 0 && !has_address(tuple) {
         return false;
     }
     setting!(targets) == 0

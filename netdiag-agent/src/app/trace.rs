@@ -82,8 +82,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         ifindex: link.ifindex,
         name: Arc::clone(&link.name),
     });
-    let pods = target.pod.iter().chain(&target.other_pods);
-    let namespaces = std::iter::once(&target.node).chain(pods).map(identity::NetnsHandle::netns).collect();
+    let namespaces = target.other_pods.iter().map(identity::NetnsHandle::netns).collect();
     let port = options.to.as_ref().and_then(|to| to.port);
     let targets = match &options.to {
         None => Vec::new(),
@@ -93,6 +92,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
     Watch {
         node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
+        pod: target.pod.as_ref().map(identity::NetnsHandle::netns),
         namespaces,
         addresses: target.pod_addresses.clone(),
         any_address: target.pod.is_none(),

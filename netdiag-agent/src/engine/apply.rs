@@ -66,8 +66,10 @@ impl Engine {
     /// The packet of an event. A routing failure before there is one has no source yet: it is the namespace's own address.
     fn completed(&self, event: &Event) -> Option<Packet> {
         let mut packet = event.packet.clone()?;
-        if matches!(event.detail, Detail::FibError(_)) && packet.tuple.src.ip().is_unspecified() {
-            let netns = event.place.netns?;
+        let Detail::FibError(_) = event.detail else { return Some(packet) };
+        // A failed IPv4 lookup for a packet on its way does not tell its namespace; that packet's drop will.
+        let netns = event.place.netns?;
+        if packet.tuple.src.ip().is_unspecified() {
             let own = self.inventory.links().find_map(|link| {
                 let usable = link.netns == netns && link.role != Role::Loopback;
                 let same_family = |a: &&std::net::IpAddr| a.is_ipv4() == packet.tuple.src.is_ipv4();
@@ -164,13 +166,19 @@ fn opens_flow(event: &Event, packet: &Packet) -> bool {
     let ours = match &event.detail {
         Detail::Seen(_) | Detail::Dns { .. } => true,
         Detail::Dropped(drop) => drops::kind(drop, packet.ttl) != DropKind::Benign,
-        // glibc sorts addresses by connecting UDP sockets to each of them: a failure there means nothing.
-        Detail::FibError(_) => packet.tuple.proto != Proto::UDP,
+        Detail::FibError(_) => is_lookup_of_sender(packet),
         _ => false,
     };
     let error = packet.inner.is_some() || (packet.tuple.proto.is_icmp() && !is_echo(packet));
     let reset = packet.tcp.is_some_and(|tcp| tcp.flags.is_rst());
     ours && !error && !reset && !packet.fragment
+}
+
+/// A lookup made to send something, not one for a packet on its way (which knows no ports and has its own drop). glibc
+/// sorts addresses by connecting UDP sockets to each of them: a failure there means nothing.
+fn is_lookup_of_sender(packet: &Packet) -> bool {
+    let proto = packet.tuple.proto;
+    proto.is_icmp() || (proto == Proto::TCP && packet.tuple.dst.port() != 0)
 }
 
 fn is_echo(packet: &Packet) -> bool {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use netdiag_common::settings::{NETNS_POD, NETNS_WANTED, Target};
+use netdiag_common::settings::{NETNS_POD, NETNS_TRACED, NETNS_WANTED, Target};
 
 use super::error::KernelError;
 use crate::event::Netns;
@@ -33,6 +33,13 @@ impl Filter {
     pub fn add_pod(&mut self, netns: Netns) -> Result<(), KernelError> {
         self.netns
             .insert(netns.0, NETNS_WANTED | NETNS_POD, 0)
+            .map_err(failed(NETNS))
+    }
+
+    /// The pod whose traffic was asked for.
+    pub fn add_traced(&mut self, netns: Netns) -> Result<(), KernelError> {
+        self.netns
+            .insert(netns.0, NETNS_WANTED | NETNS_POD | NETNS_TRACED, 0)
             .map_err(failed(NETNS))
     }
 

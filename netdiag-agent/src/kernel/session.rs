@@ -41,7 +41,9 @@ pub struct Watch {
     pub node: Option<PathBuf>,
     /// Get the TC programs.
     pub interfaces: Vec<WatchInterface>,
-    /// Namespaces of the pods watched.
+    /// The pod whose traffic is asked for.
+    pub pod: Option<Netns>,
+    /// Namespaces of the other pods.
     pub namespaces: Vec<Netns>,
     /// Flows from and to these are followed.
     pub addresses: Vec<IpAddr>,
@@ -137,6 +139,9 @@ impl Session {
     fn fill(&mut self, watch: &Watch) -> Result<(), KernelError> {
         for netns in &watch.namespaces {
             self.filter.add_pod(*netns)?;
+        }
+        if let Some(netns) = watch.pod {
+            self.filter.add_traced(netns)?;
         }
         // Last, because a watched namespace may be the node's own.
         self.filter.add_node(node_netns(watch.node.as_deref())?)?;
