@@ -18,7 +18,7 @@ pub enum Error {
     #[error(transparent)]
     Cli(#[from] cli::Error),
     #[error(transparent)]
-    Identity(#[from] crate::identity::IdentityError),
+    Identity(#[from] identity::IdentityError),
     #[error("{}", chain(.0))]
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]

@@ -2,8 +2,6 @@
 
 mod destination;
 mod grammar;
-#[cfg(test)]
-mod tests;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -141,3 +139,6 @@ impl Error {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Config, Error> {
     grammar::Cli::try_parse_from(args)?.try_into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use crate::export::Style;
-use crate::export::style::{Tone, wrap};
+use crate::export::style::{Tone, clean, wrap};
 use crate::verdict::{Page, RULES, Rule};
 
 /// A name that is no cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} is no cause{}; `netdiag explain` lists them all", self.hint())]
+#[error("{name} is no cause{} (`netdiag explain` lists them all)", self.hint())]
 pub struct UnknownCause {
     name: String,
     nearest: Option<&'static str>,
@@ -17,7 +17,7 @@ pub struct UnknownCause {
 impl UnknownCause {
     fn hint(&self) -> String {
         self.nearest
-            .map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"))
+            .map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"))
     }
 }
 
@@ -37,7 +37,7 @@ pub fn page(name: &str, style: Style) -> Result<String, UnknownCause> {
     let mut text = format!("{}\n", style.paint(Tone::Strong, rule.cause().0));
     for (heading, words) in sections(&rule.page()) {
         let _ = write!(text, "\n{}\n", style.paint(Tone::Strong, heading));
-        for line in wrap(words, style.width, 2) {
+        for line in wrap(&clean(words, style), style.width, 2) {
             let _ = writeln!(text, "  {line}");
         }
     }
@@ -54,7 +54,8 @@ pub fn list(style: Style) -> String {
     let mut text = String::new();
     for rule in RULES {
         let mut name = style.paint(Tone::Strong, &format!("{:width$}", rule.cause().0));
-        for line in wrap(rule.page().in_one_sentence(), style.width, width + 2) {
+        let sentence = clean(rule.page().in_one_sentence(), style);
+        for line in wrap(&sentence, style.width, width + 2) {
             let _ = writeln!(text, "{name}  {line}");
             name = " ".repeat(width);
         }
@@ -162,7 +163,7 @@ mod tests {
         let error = page("no-rout", Style::PLAIN).unwrap_err().to_string();
         assert_eq!(
             error,
-            "no-rout is no cause: did you mean NO_ROUTE?; `netdiag explain` lists them all"
+            "no-rout is no cause; did you mean NO_ROUTE? (`netdiag explain` lists them all)"
         );
         let error = page("xyzzy\x1b[31m", Style::PLAIN).unwrap_err().to_string();
         assert!(

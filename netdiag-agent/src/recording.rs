@@ -5,8 +5,6 @@
 
 mod mirror;
 mod spell;
-#[cfg(test)]
-mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -64,6 +62,12 @@ struct Header {
     /// Of the netdiag that wrote it.
     version: String,
     config: HeaderConfig,
+}
+
+/// The part of a header that says how to read the rest.
+#[derive(Deserialize)]
+struct Schema {
+    schema: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,10 +214,6 @@ impl<R: BufRead> Reader<R> {
                 ));
             }
         }
-        #[derive(Deserialize)]
-        struct Schema {
-            schema: String,
-        }
         let schema = serde_json::from_slice::<Schema>(&reader.buffer)
             .ok()
             .map(|header| header.schema)
@@ -312,3 +312,8 @@ impl<R: BufRead> Iterator for Reader<R> {
         next
     }
 }
+
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ pub fn replay<R: BufRead>(
 pub fn verdicts(path: &Path) -> Result<Vec<Verdict>, Error> {
     let mut verdicts = Vec::new();
     replay(Reader::open(path, Limits::default())?, |verdict, _| {
-        verdicts.push(verdict.clone())
+        verdicts.push(verdict.clone());
     })?;
     Ok(verdicts)
 }
@@ -54,8 +54,10 @@ pub fn verdicts(path: &Path) -> Result<Vec<Verdict>, Error> {
 fn time_of(input: &Input) -> Option<Ktime> {
     match input {
         Input::Event(event) => Some(event.at),
-        Input::Inventory(Delta::Counters { at, .. }) | Input::Lost { at, .. } => Some(*at),
-        Input::Tick(at) | Input::Stop(at) => Some(*at),
+        Input::Inventory(Delta::Counters { at, .. })
+        | Input::Lost { at, .. }
+        | Input::Tick(at)
+        | Input::Stop(at) => Some(*at),
         Input::Inventory(_) => None,
     }
 }
@@ -233,6 +235,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trace.ndjson");
         std::fs::write(&path, record(&inputs())).unwrap();
-        assert_eq!(super::verdicts(&path).unwrap(), live());
+        assert_eq!(verdicts(&path).unwrap(), live());
     }
 }

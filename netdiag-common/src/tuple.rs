@@ -5,12 +5,13 @@ pub const IPPROTO_ICMP: u8 = 1;
 pub const IPPROTO_TCP: u8 = 6;
 pub const IPPROTO_UDP: u8 = 17;
 pub const IPPROTO_ICMPV6: u8 = 58;
+pub const IPPROTO_SCTP: u8 = 132;
 
 /// Addresses, ports and protocol of one packet, as they stand in its headers.
 ///
 /// For ICMP echo both ports are the echo identifier, so that request and reply are reverses of each other.
-/// All other ICMP has ports 0.
-#[repr(C)]
+/// All other ICMP has ports 0. Aligned so that the BPF back end moves words: it splits accesses it cannot prove aligned.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tuple {
     /// Source address; IPv4 is v4-mapped (`::ffff:a.b.c.d`).

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 
 use super::Error;
 use crate::cli::{self, exit};
@@ -45,15 +46,19 @@ impl Report {
 
 pub(super) fn replay(options: &cli::Replay, style: Style) -> Result<u8, Error> {
     let mut report = Report::new(options.output, style, false, options.verbose);
-    for file in &options.files {
-        let reader = Reader::open(file, Limits::default())?;
-        let mut written = Ok(());
-        replay::replay(reader, |verdict, inventory| {
-            if written.is_ok() {
-                written = report.verdict(verdict, inventory);
-            }
-        })?;
-        written?;
-    }
-    report.finish()
+    // What could be read of a recording that breaks off is printed before its fault is reported.
+    let read = options.files.iter().try_for_each(|file| replay_file(file, &mut report));
+    let code = report.finish()?;
+    read.map(|()| code)
+}
+
+fn replay_file(file: &Path, report: &mut Report) -> Result<(), Error> {
+    let reader = Reader::open(file, Limits::default())?;
+    let mut written = Ok(());
+    replay::replay(reader, |verdict, inventory| {
+        if written.is_ok() {
+            written = report.verdict(verdict, inventory);
+        }
+    })?;
+    written
 }

@@ -76,14 +76,13 @@ fn selector(options: &cli::Trace) -> Selector {
 }
 
 fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) -> Watch {
-    let node = target.node.path().to_owned();
+    let node = target.node.path();
     let interfaces = target.pod_links.iter().chain(&target.uplinks).map(|link| WatchInterface {
-        netns: Some(node.clone()),
+        netns: Some(node.to_owned()),
         ifindex: link.ifindex,
         name: Arc::clone(&link.name),
     });
-    let pods = target.pod.iter().chain(&target.other_pods);
-    let namespaces = std::iter::once(&target.node).chain(pods).map(identity::NetnsHandle::netns).collect();
+    let namespaces = target.other_pods.iter().map(identity::NetnsHandle::netns).collect();
     let port = options.to.as_ref().and_then(|to| to.port);
     let targets = match &options.to {
         None => Vec::new(),
@@ -91,8 +90,9 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         Some(_) => addresses.iter().map(|address| (Some(*address), port)).collect(),
     };
     Watch {
-        node: Some(node),
+        node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
+        pod: target.pod.as_ref().map(identity::NetnsHandle::netns),
         namespaces,
         addresses: target.pod_addresses.clone(),
         any_address: target.pod.is_none(),

@@ -46,7 +46,7 @@ Exit code: 0 all flows healthy, 1 at least one failing flow, 2 usage or input er
 #[derive(Debug, Subcommand)]
 enum Typed {
     /// Follow a pod's flows through this node and say where they die
-    Trace(TraceArgs),
+    Trace(Box<TraceArgs>),
     /// The same verdicts again from a recording: no privilege, no kernel
     Replay(ReplayArgs),
     /// What a cause means, how it is known and what to do; without a name: all causes
@@ -175,7 +175,7 @@ impl TryFrom<Cli> for Config {
 
     fn try_from(cli: Cli) -> Result<Self, Error> {
         let command = match cli.command {
-            Typed::Trace(args) => Command::Trace(args.try_into()?),
+            Typed::Trace(args) => Command::Trace((*args).try_into()?),
             Typed::Replay(ReplayArgs {
                 files,
                 output,

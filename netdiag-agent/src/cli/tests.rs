@@ -71,7 +71,7 @@ fn every_option_of_trace_arrives() {
         trace.until,
         Until::CommandEnded {
             command,
-            limit: Some(Duration::from_secs(120))
+            limit: Some(Duration::from_mins(2))
         }
     );
 }

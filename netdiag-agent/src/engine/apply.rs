@@ -164,13 +164,19 @@ fn opens_flow(event: &Event, packet: &Packet) -> bool {
     let ours = match &event.detail {
         Detail::Seen(_) | Detail::Dns { .. } => true,
         Detail::Dropped(drop) => drops::kind(drop, packet.ttl) != DropKind::Benign,
-        // glibc sorts addresses by connecting UDP sockets to each of them: a failure there means nothing.
-        Detail::FibError(_) => packet.tuple.proto != Proto::UDP,
+        Detail::FibError(_) => is_lookup_of_sender(packet),
         _ => false,
     };
     let error = packet.inner.is_some() || (packet.tuple.proto.is_icmp() && !is_echo(packet));
     let reset = packet.tcp.is_some_and(|tcp| tcp.flags.is_rst());
     ours && !error && !reset && !packet.fragment
+}
+
+/// A lookup made to send something, not one for a packet on its way (which knows no ports and has its own drop). glibc
+/// sorts addresses by connecting UDP sockets to each of them: a failure there means nothing.
+fn is_lookup_of_sender(packet: &Packet) -> bool {
+    let proto = packet.tuple.proto;
+    proto.is_icmp() || (proto == Proto::TCP && packet.tuple.dst.port() != 0)
 }
 
 fn is_echo(packet: &Packet) -> bool {

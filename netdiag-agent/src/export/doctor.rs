@@ -1,5 +1,7 @@
 //! `netdiag doctor`: what can be seen on this machine, what cannot, what is lost by it and what to do.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 
 use super::Style;
@@ -108,7 +110,7 @@ fn prose(label: &str, words: &str, style: Style) -> String {
     let mut label = format!("{label:6}");
     let mut text = String::new();
     for line in wrap(&clean(words, style), style.width, INDENT) {
-        text += &format!("      {}{line}\n", style.paint(Tone::Dim, &label));
+        let _ = writeln!(text, "      {}{line}", style.paint(Tone::Dim, &label));
         label = " ".repeat(6);
     }
     text

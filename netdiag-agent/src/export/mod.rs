@@ -3,23 +3,21 @@
 //! Depends on `verdict` and on nothing that gathers packets, so that a replay prints exactly what a trace prints.
 
 mod convert;
+mod counts;
 pub mod doctor;
 mod hubble;
 mod json;
 mod jsonl;
 mod latest;
+mod overview;
 mod path;
 pub mod progress;
 pub mod record;
+mod running;
 pub mod schema;
 pub mod style;
 mod table;
 mod words;
-
-#[cfg(test)]
-mod fixtures;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -90,3 +88,8 @@ fn write_line(output: &mut Output, value: &impl serde::Serialize) -> io::Result<
     output.write_all(&line)?;
     output.flush()
 }
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -143,10 +143,12 @@ impl Page {
     }
 
     fn reasons(&mut self, verdict: &Verdict) {
-        if let Some(rule) = RULES.iter().find(|rule| Some(rule.cause()) == verdict.cause) {
+        if let Some(rule) = RULES
+            .iter()
+            .find(|rule| Some(rule.cause()) == verdict.cause)
+        {
             self.prose("why", &[rule.page().in_one_sentence().to_owned()]);
         }
-        let style = self.style;
         let evidence: Vec<String> = verdict
             .evidence
             .iter()
@@ -246,11 +248,11 @@ fn what_happened(hop: &Hop, nats: &[&Nat], style: Style) -> String {
     match hop.action {
         Action::Seen | Action::Translated => parts.extend(count),
         Action::Dropped => {
-            parts.push(count.map_or("died here".to_owned(), |count| count + " died here"))
+            parts.push(count.map_or("died here".to_owned(), |count| count + " died here"));
         }
         Action::NotSeen => parts.push("not seen".to_owned()),
         Action::NotObservable if hop.name == HopName::Fabric => {
-            parts.push("beyond this node".to_owned())
+            parts.push("beyond this node".to_owned());
         }
         Action::NotObservable => parts.push("cannot be seen".to_owned()),
     }

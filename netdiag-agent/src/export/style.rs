@@ -54,7 +54,7 @@ impl Style {
             .then(|| comfy_table::Table::new().width())
             .flatten();
         Self {
-            rich: choice.is_rich(terminal, &Env::read()),
+            rich: choice.is_rich(terminal, Env::read()),
             width,
         }
     }
@@ -135,7 +135,7 @@ impl Env {
 }
 
 impl ColorChoice {
-    const fn is_rich(self, terminal: bool, env: &Env) -> bool {
+    const fn is_rich(self, terminal: bool, env: Env) -> bool {
         match self {
             Self::Auto => terminal && !env.no_color && !env.dumb,
             Self::Always => true,
@@ -166,6 +166,20 @@ pub fn wrap(text: &str, width: Option<u16>, indent: usize) -> Vec<String> {
     lines
 }
 
+/// Text from outside for a terminal: no control characters, and ASCII where the style is plain.
+pub fn clean(text: &str, style: Style) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            control if control.is_control() => out.push(' '),
+            '…' if !style.rich => out.push_str("..."),
+            '→' if !style.rich => out.push_str("->"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,30 +187,30 @@ mod tests {
     #[test]
     fn auto_is_rich_only_on_a_willing_terminal() {
         let plain = Env::default();
-        assert!(ColorChoice::Auto.is_rich(true, &plain));
-        assert!(!ColorChoice::Auto.is_rich(false, &plain));
+        assert!(ColorChoice::Auto.is_rich(true, plain));
+        assert!(!ColorChoice::Auto.is_rich(false, plain));
         assert!(!ColorChoice::Auto.is_rich(
             true,
-            &Env {
+            Env {
                 no_color: true,
                 dumb: false
             }
         ));
         assert!(!ColorChoice::Auto.is_rich(
             true,
-            &Env {
+            Env {
                 no_color: false,
                 dumb: true
             }
         ));
         assert!(ColorChoice::Always.is_rich(
             false,
-            &Env {
+            Env {
                 no_color: true,
                 dumb: true
             }
         ));
-        assert!(!ColorChoice::Never.is_rich(true, &plain));
+        assert!(!ColorChoice::Never.is_rich(true, plain));
     }
 
     #[test]

@@ -1,25 +1,23 @@
 //! `-o table`: for a tired human. Failing flows first, one line each, then each failing flow in full.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::io;
 
-use comfy_table::{Attribute, Cell, Color, Table, presets};
-
+use super::counts::{Counts, rank};
 use super::latest::{Entry, Latest};
-use super::style::{Mark, Tone, wrap};
+use super::overview::overview;
+use super::running::Running;
+use super::style::{Tone, wrap};
 use super::{Context, Exporter, Format, Options, Output, Style, path, words};
-use crate::verdict::{BLIND_SPOT, Outcome, Verdict};
+use crate::verdict::{BLIND_SPOT, Verdict};
 
 pub(super) const FORMAT: Format = Format {
     name: "table",
     help: "for people: at the end, failing flows first (with -f each flow as it is decided)",
     make: |output, options| {
         if options.follow {
-            Box::new(Running {
-                output,
-                options,
-                seen: Counts::default(),
-            })
+            Box::new(Running::new(output, options))
         } else {
             Box::new(AtEnd {
                 output,
@@ -56,126 +54,6 @@ impl Exporter for AtEnd {
     }
 }
 
-/// Prints each verdict as it is decided.
-struct Running {
-    output: Output,
-    options: Options,
-    seen: Counts,
-}
-
-impl Exporter for Running {
-    fn verdict(&mut self, verdict: &Verdict, context: &Context) -> io::Result<()> {
-        if verdict.revision <= 1 {
-            self.seen.add(verdict.outcome);
-        }
-        let style = self.options.style;
-        let time = context
-            .timestamp(verdict.at)
-            .strftime("%H:%M:%S")
-            .to_string();
-        let text = if verdict.outcome.is_failing() || self.options.verbose {
-            let revised = if verdict.revision > 1 {
-                " (revised)"
-            } else {
-                ""
-            };
-            let block = path::block(verdict, context, self.options, &[]);
-            format!("{}{revised}\n{block}\n", style.paint(Tone::Dim, &time))
-        } else {
-            let flow = words::clean(&words::flow_short(verdict, context, style), style);
-            let proto = verdict.tuple.proto;
-            let mark = style.painted_mark(path::mark(verdict));
-            format!(
-                "{} {mark} {flow} {proto} {}\n",
-                style.paint(Tone::Dim, &time),
-                words::outcome(verdict.outcome)
-            )
-        };
-        self.output.write_all(text.as_bytes())?;
-        self.output.flush()
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        writeln!(self.output, "{}", self.seen.line(None, self.options.style))?;
-        self.output.flush()
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    failing: u64,
-    undetermined: u64,
-    delivered: u64,
-}
-
-impl Counts {
-    fn add(&mut self, outcome: Outcome) {
-        match rank(outcome) {
-            0 => self.failing += 1,
-            1 => self.undetermined += 1,
-            _ => self.delivered += 1,
-        }
-    }
-
-    /// The first line, and for a healthy run the only one.
-    fn line(&self, node: Option<&str>, style: Style) -> String {
-        let Self {
-            failing,
-            undetermined,
-            delivered,
-        } = *self;
-        let all = failing + undetermined + delivered;
-        let on = node.map_or_else(String::new, |node| {
-            format!(" on {}", words::clean(node, style))
-        });
-        let unclear = match undetermined {
-            0 => String::new(),
-            count => format!(", {count} undetermined"),
-        };
-        let (mark, text) = match (all, failing) {
-            (0, _) => (Mark::Nothing, format!("no flow was seen{on}")),
-            (_, 0) if undetermined == 0 => {
-                let each = if all == 1 {
-                    "delivered"
-                } else {
-                    "all delivered"
-                };
-                (
-                    Mark::Good,
-                    format!("{}{on}, {each}", words::plural(all, "flow")),
-                )
-            }
-            (_, 0) => (
-                Mark::Doubt,
-                format!(
-                    "{}{on}: {delivered} delivered{unclear}",
-                    words::plural(all, "flow")
-                ),
-            ),
-            _ => (
-                Mark::Bad,
-                format!(
-                    "{failing} of {} failed{on}{unclear}",
-                    words::plural(all, "flow")
-                ),
-            ),
-        };
-        format!(
-            "{} {}",
-            style.painted_mark(mark),
-            style.paint(Tone::Strong, &text)
-        )
-    }
-}
-
-const fn rank(outcome: Outcome) -> u8 {
-    match outcome {
-        Outcome::Undetermined => 1,
-        Outcome::Delivered => 2,
-        _ => 0,
-    }
-}
-
 fn report(entries: &[Entry], omitted: u64, options: Options) -> String {
     let style = options.style;
     let mut counts = Counts::default();
@@ -201,8 +79,10 @@ fn report(entries: &[Entry], omitted: u64, options: Options) -> String {
         text += &blind_spots(entries.iter().map(|entry| &entry.verdict), style);
     }
     if omitted > 0 {
-        text +=
-            &format!("\n{omitted} more flows than fit were left out; -o jsonl writes them all\n");
+        let _ = writeln!(
+            text,
+            "\n{omitted} more flows than fit were left out; -o jsonl writes them all"
+        );
     }
     text
 }
@@ -219,7 +99,7 @@ fn rows(entries: &[Entry], delivered: usize, options: Options) -> String {
     if folded > 0 {
         let flows = words::plural(folded as u64, "more flow");
         let more = format!("  and {flows} delivered (-v lists all)");
-        text += &format!("{}\n", options.style.paint(Tone::Dim, &more));
+        let _ = writeln!(text, "{}", options.style.paint(Tone::Dim, &more));
     }
     text
 }
@@ -239,7 +119,7 @@ fn blind_spots<'a>(verdicts: impl Iterator<Item = &'a Verdict>, style: Style) ->
     );
     for spot in spots {
         for line in wrap(&words::clean(spot, style), style.width, 2) {
-            text += &format!("  {}\n", style.paint(Tone::Dim, &line));
+            let _ = writeln!(text, "  {}", style.paint(Tone::Dim, &line));
         }
     }
     text
@@ -266,7 +146,7 @@ fn caveats_of_healthy(entries: &[Entry], style: Style) -> String {
             words::plural(count, "flow"),
             words::clean(caveat, style)
         );
-        text += &format!("  {}\n", style.paint(Tone::Dim, &line));
+        let _ = writeln!(text, "  {}", style.paint(Tone::Dim, &line));
     }
     if text.is_empty() {
         text
@@ -305,75 +185,4 @@ fn is_alike(one: &Verdict, other: &Verdict) -> bool {
         (tuple.proto, tuple.src.ip(), tuple.dst, end)
     };
     key(one) == key(other) && one.died_between == other.died_between && one.source == other.source
-}
-
-/// Columns by importance; the last are left out first where the terminal is narrow: the blocks below say it all.
-const COLUMNS: [&str; 7] = ["", "FLOW", "OUTCOME", "CAUSE", "DIED", "SURE", "PROTO"];
-
-fn overview(entries: &[Entry], style: Style) -> String {
-    for columns in (3..=COLUMNS.len()).rev() {
-        let text = grid(entries, style, columns);
-        let Some(width) = style.width else {
-            return text;
-        };
-        let fits = |line: &str| visible_width(line) <= usize::from(width);
-        if columns == 3 || text.lines().all(fits) {
-            return text;
-        }
-    }
-    String::new()
-}
-
-fn grid(entries: &[Entry], style: Style, columns: usize) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if style.rich {
-        table.enforce_styling()
-    } else {
-        table.force_no_tty()
-    };
-    let heading = |name: &&str| Cell::new(name).add_attribute(Attribute::Dim);
-    table.set_header(COLUMNS[..columns].iter().map(heading));
-    for Entry { verdict, context } in entries {
-        let mark = path::mark(verdict);
-        let color = match mark {
-            Mark::Good => Color::DarkGreen,
-            Mark::Bad => Color::DarkRed,
-            Mark::Nothing | Mark::Doubt => Color::DarkYellow,
-        };
-        let cause = verdict.cause.map_or("", |cause| cause.0);
-        let cells = [
-            Cell::new(style.mark(mark)).fg(color),
-            Cell::new(words::clean(
-                &words::flow_short(verdict, context, style),
-                style,
-            )),
-            Cell::new(words::outcome(verdict.outcome)).fg(color),
-            Cell::new(cause).add_attribute(Attribute::Bold),
-            Cell::new(words::died(verdict, style)),
-            Cell::new(words::confidence(verdict.confidence)),
-            Cell::new(verdict.tuple.proto),
-        ];
-        table.add_row(cells.into_iter().take(columns));
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if index + 1 < columns { 2 } else { 0 }));
-    }
-    let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
-    lines.collect()
-}
-
-/// Characters without escape sequences.
-fn visible_width(line: &str) -> usize {
-    let mut width = 0;
-    let mut escaped = false;
-    for character in line.chars() {
-        match (escaped, character) {
-            (false, '\x1b') => escaped = true,
-            (false, _) => width += 1,
-            (true, 'm') => escaped = false,
-            (true, _) => {}
-        }
-    }
-    width
 }

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+pub use super::style::clean;
 use super::{Context, Style};
 use crate::event::{Proto, Tuple};
 use crate::verdict::{
-    Action, Component, Confidence, Endpoint, Evidence, HopName, Outcome, RuleRef, Verdict,
+    Action, Component, Confidence, Endpoint, Evidence, Hop, HopName, Outcome, RuleRef, Verdict,
 };
 
 /// Longer names of namespaces (CNI plugins make them from UUIDs) do not help in a table.
@@ -104,11 +105,8 @@ fn dropped_at(verdict: &Verdict) -> Option<HopName> {
 }
 
 fn last_interface(verdict: &Verdict) -> Option<&str> {
-    let way_out = verdict
-        .hops
-        .iter()
-        .filter(|hop| !hop.reply && hop.action == Action::Seen);
-    way_out.last()?.interface.as_deref()
+    let is_way_out = |hop: &&Hop| !hop.reply && hop.action == Action::Seen;
+    verdict.hops.iter().rfind(is_way_out)?.interface.as_deref()
 }
 
 /// `web:41822 → 198.51.100.10:443` for a row.
@@ -191,13 +189,16 @@ pub fn component(component: &Component) -> String {
     words.extend(component.verdict.clone());
     let mut text = words.join(" ");
     if let Some(owner) = &component.owner {
-        text += &format!(", owned by {owner}");
+        text += ", owned by ";
+        text += owner;
     }
     if !component.listening.is_empty() {
-        text += &format!("; listening: {}", component.listening.join(", "));
+        text += "; listening: ";
+        text += &component.listening.join(", ");
     }
     if let Some(rule) = &component.text {
-        text += &format!(": {rule}");
+        text += ": ";
+        text += rule;
     }
     text
 }
@@ -214,7 +215,7 @@ pub fn evidence(evidence: &Evidence) -> (String, &str) {
     let mut text = parts.join(", ");
     match &evidence.detail {
         Some(detail) if text.is_empty() => text.clone_from(detail),
-        Some(detail) => text += &format!(": {detail}"),
+        Some(detail) => text = format!("{text}: {detail}"),
         None if text.is_empty() => "reported".clone_into(&mut text),
         None => {}
     }
@@ -231,18 +232,4 @@ pub fn plural(count: u64, noun: &str) -> String {
     } else {
         format!("{count} {noun}s")
     }
-}
-
-/// Text from outside for a terminal: no control characters, and ASCII where the style is plain.
-pub fn clean(text: &str, style: Style) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            control if control.is_control() => out.push(' '),
-            '…' if !style.rich => out.push_str("..."),
-            '→' if !style.rich => out.push_str("->"),
-            other => out.push(other),
-        }
-    }
-    out
 }

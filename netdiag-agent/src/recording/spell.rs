@@ -74,6 +74,8 @@ fn read_bits(text: &str, names: &[(u32, &str)]) -> Option<u32> {
     })
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// Digits only: the standard library would take a sign.
 fn read_hex(digits: &str) -> Option<u64> {
     digits
@@ -246,16 +248,11 @@ spell_as!(
     |hook| hook.name().to_owned(),
     |text| { Self::ALL.iter().copied().find(|hook| hook.name() == text) }
 );
-spell_as!(Proto, "a protocol", spell_proto, read_proto);
+spell_as!(Proto, "a protocol", |proto| spell_proto(*proto), read_proto);
 spell_as!(
     Tuple,
     "a tuple such as 'tcp 192.0.2.1:5 > 192.0.2.2:80'",
-    |tuple| format!(
-        "{} {} > {}",
-        spell_proto(&tuple.proto),
-        tuple.src,
-        tuple.dst
-    ),
+    |tuple| format!("{} {} > {}", spell_proto(tuple.proto), tuple.src, tuple.dst),
     |text| {
         let (proto, ends) = text.split_once(' ')?;
         let (src, dst) = ends.split_once(" > ")?;
@@ -270,7 +267,11 @@ spell_as!(
 spell_as!(
     Bytes,
     "bytes in hexadecimal",
-    |bytes| bytes.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+    |bytes| {
+        let digits =
+            |byte: &u8| [byte >> 4, byte & 0xf].map(|digit| char::from(HEX[usize::from(digit)]));
+        bytes.0.iter().flat_map(digits).collect()
+    },
     |text| {
         let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
             [_, _] => read_hex(str::from_utf8(pair).ok()?)?.try_into().ok(),
@@ -280,8 +281,8 @@ spell_as!(
     }
 );
 
-fn spell_proto(proto: &Proto) -> String {
-    match *proto {
+fn spell_proto(proto: Proto) -> String {
+    match proto {
         Proto::ICMP | Proto::TCP | Proto::UDP | Proto::ICMPV6 => proto.to_string(),
         Proto(number) => number.to_string(),
     }

@@ -293,7 +293,14 @@ impl<'a> Case<'a> {
         self.flow
             .drops
             .iter()
-            .filter(|group| group.kind != DropKind::Benign)
+            .filter(|group| group.kind != DropKind::Benign && !self.is_late_answer(group))
+    }
+
+    /// The asker has closed its socket, or listens with a raw one (ping) that is counted apart.
+    fn is_late_answer(&self, group: &DropGroup) -> bool {
+        group.kind == DropKind::NoSocket
+            && group.direction == Direction::Reply
+            && self.initiator().is_some_and(|namespace| group.spot.netns == Some(namespace.netns))
     }
 
     fn patience(&self) -> Span {
@@ -338,8 +345,8 @@ impl<'a> Case<'a> {
             return true;
         }
         if group.kind == DropKind::NoSocket && group.direction == Direction::Reply {
-            // The asker has closed its socket: a late answer. On the way to somebody else it is a loss: CONNTRACK_LOST.
-            return self.initiator().is_some_and(|namespace| group.spot.netns == Some(namespace.netns));
+            // On the way to somebody else it is a loss: CONNTRACK_LOST.
+            return self.is_late_answer(group);
         }
         let tcp = &flow.tcp;
         let over =
