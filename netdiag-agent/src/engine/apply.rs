@@ -66,8 +66,10 @@ impl Engine {
     /// The packet of an event. A routing failure before there is one has no source yet: it is the namespace's own address.
     fn completed(&self, event: &Event) -> Option<Packet> {
         let mut packet = event.packet.clone()?;
-        if matches!(event.detail, Detail::FibError(_)) && packet.tuple.src.ip().is_unspecified() {
-            let netns = event.place.netns?;
+        let Detail::FibError(_) = event.detail else { return Some(packet) };
+        // A failed IPv4 lookup for a packet on its way does not tell its namespace; that packet's drop will.
+        let netns = event.place.netns?;
+        if packet.tuple.src.ip().is_unspecified() {
             let own = self.inventory.links().find_map(|link| {
                 let usable = link.netns == netns && link.role != Role::Loopback;
                 let same_family = |a: &&std::net::IpAddr| a.is_ipv4() == packet.tuple.src.is_ipv4();

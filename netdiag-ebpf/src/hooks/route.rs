@@ -123,6 +123,10 @@ fn report(hook: HookId, seen: &mut Sighting, errno: u32) {
         return;
     }
     let flags = netns_flags(seen.netns);
+    // A process of a namespace that is not watched; 0 is a packet on its way, in a namespace IPv4 does not tell.
+    if seen.netns != 0 && flags == 0 {
+        return;
+    }
     let tuple = &seen.packet.tuple;
     // A process that connects has no source address yet: the namespace stands for it.
     let unbound = tuple.saddr == [0; 16] || tuple.saddr == mapped([0; 4]);
@@ -132,11 +136,8 @@ fn report(hook: HookId, seen: &mut Sighting, errno: u32) {
         && (setting!(targets) == 0 || is_target(&tuple.daddr, tuple.dport));
     // Forwarding looks up addresses only, so there is no port to compare with the targets'.
     let forwarded = tuple.dport == 0 && has_address(tuple);
-    if !connecting && !forwarded && !followed(tuple) && !opens(tuple) {
+    if !connecting && !forwarded && !followed(tuple) && !opens(tuple, 0) {
         return;
-    }
-    if flags == 0 {
-        seen.netns = 0;
     }
     if paced(hook, seen) {
         emit::event(
