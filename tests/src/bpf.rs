@@ -6,9 +6,10 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use anyhow::{Context, Result};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
+use crate::netlink::{self, attribute, flag};
 use crate::netns::Netns;
 use crate::plan::Family;
 use crate::sys::{self, BpfAttributes};
@@ -154,9 +155,6 @@ fn dropper(attach: Attach, family: Family, port: u16) -> Vec<u64> {
 }
 
 const NEW_FILTER: u16 = 44;
-/// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_EXCL | NLM_F_CREATE`
-const CREATE_FLAGS: u16 = 0x1 | 0x4 | 0x200 | 0x400;
-const NETLINK_ERROR: u16 = 2;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_FD: u16 = 6;
@@ -188,46 +186,8 @@ fn filter(program: &OwnedFd, index: u32, side: Side) -> Result<()> {
         &attribute(TCA_OPTIONS, &options),
     ]
     .concat();
-    let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
-    message.extend(NEW_FILTER.to_ne_bytes());
-    message.extend(CREATE_FLAGS.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
-    let mut socket = Socket::new(NETLINK_ROUTE).context("open a netlink socket")?;
-    socket.bind_auto().context("bind a netlink socket")?;
-    socket
-        .send_to(&message, &SocketAddr::new(0, 0), 0)
-        .context("ask for a filter")?;
-    let (reply, _) = socket.recv_from_full().context("hear about the filter")?;
-    acknowledged(&reply)
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-fn acknowledged(reply: &[u8]) -> Result<()> {
-    let field = |at: usize| {
-        reply
-            .get(at..at + 4)
-            .and_then(|bytes| bytes.try_into().ok())
-    };
-    let kind = reply
-        .get(4..6)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(u16::from_ne_bytes);
-    match (kind, field(16).map(i32::from_ne_bytes)) {
-        (Some(NETLINK_ERROR), Some(0)) => Ok(()),
-        (Some(NETLINK_ERROR), Some(error)) => {
-            Err(std::io::Error::from_raw_os_error(-error)).context("add the filter")
-        }
-        _ => bail!(
-            "an answer of {} bytes that is no acknowledgement",
-            reply.len()
-        ),
-    }
+    let flags = flag::REQUEST | flag::ACKNOWLEDGE | flag::EXCLUSIVE | flag::CREATE;
+    let socket = netlink::open(NETLINK_ROUTE)?;
+    netlink::send(&socket, &netlink::message(NEW_FILTER, flags, &body))?;
+    netlink::acknowledged(&socket).context("add the filter")
 }

@@ -3,6 +3,7 @@
 //! A fault hits what `broken` names (one port, one destination) and leaves the rest of the node healthy, so that the
 //! controls of the same run prove that netdiag can tell.
 
+pub mod conntrack;
 pub mod firewall;
 pub mod program;
 pub mod routing;
@@ -13,19 +14,19 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Result;
 
 use crate::node::Node;
-use crate::plan::{Addresses, Family};
+use crate::plan::{Addresses, Family, Plan};
 use crate::server::port;
 
-/// A node and the family its fault is made for.
+/// Who is where, in the family of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
-    pub node: &'a Node,
+pub struct Place<'a> {
+    pub plan: &'a Plan,
     pub family: Family,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Place<'a> {
     pub const fn addresses(&self) -> &'a Addresses {
-        self.node.addresses(self.family)
+        self.plan.addresses(self.family)
     }
 
     /// The external address no fault touches.
@@ -44,6 +45,33 @@ impl<'a> Case<'a> {
     }
 }
 
+/// A node to break, and the family its fault is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    pub node: &'a Node,
+    pub place: Place<'a>,
+}
+
+impl<'a> Case<'a> {
+    pub const fn new(node: &'a Node, family: Family) -> Self {
+        Self {
+            node,
+            place: Place {
+                plan: &node.plan,
+                family,
+            },
+        }
+    }
+}
+
+impl<'a> std::ops::Deref for Case<'a> {
+    type Target = Place<'a>;
+
+    fn deref(&self) -> &Place<'a> {
+        &self.place
+    }
+}
+
 /// The ports that port-wise faults hit.
 pub mod broken {
     use super::port;
@@ -52,6 +80,10 @@ pub mod broken {
     pub const UDP: u16 = port::UDP[1];
     /// A listener whose queue is full.
     pub const LISTENER: u16 = 8090;
+    /// A listener that takes packets of neighbours only.
+    pub const GUARDED: u16 = 8091;
+    /// Of VXLAN, by IANA.
+    pub const VXLAN: u16 = 4789;
     /// A datagram socket nobody reads.
     pub const RECEIVER: u16 = 9090;
 }

@@ -14,6 +14,7 @@ pub mod conntrack;
 pub mod dns;
 pub mod faults;
 pub mod needs;
+mod netlink;
 pub mod netns;
 pub mod node;
 pub mod packet;

@@ -15,7 +15,7 @@ const USAGE: &str = "\
 usage: netdiag-lab list
        netdiag-lab run [--record-dir DIR] [--no-trace] [--jobs N] [NAME…]
            NAME is a scenario or one variant of it (no_route, no_route_bridge_v4); all without NAME
-       netdiag-lab send --report FILE [--netns NAME] STEP…
+       netdiag-lab send --report FILE [--netns NAME] [--node NAME] STEP…
            STEP is KIND:ADDRESS:PORT[,option…]: tcp:198.51.100.10:80,ttl=1";
 
 type Variant = (&'static Scenario, Topology, Family);
@@ -143,15 +143,16 @@ fn work(queue: Vec<Variant>, jobs: usize, options: &Options) -> usize {
 }
 
 fn send(words: &[String]) -> Result<()> {
-    let mut report = None;
+    let (mut report, mut node) = (None, None);
     let mut steps = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--report" => report = words.next().map(PathBuf::from),
+            "--node" => node = words.next().map(String::as_str),
             "--netns" => send::enter(words.next().context("--netns wants a name")?)?,
             step => steps.push(step.parse()?),
         }
     }
-    send::run(&steps, &report.context("send wants --report FILE")?)
+    send::run(&steps, node, &report.context("send wants --report FILE")?)
 }

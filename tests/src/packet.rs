@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::step::{Kind, Step};
@@ -46,6 +46,12 @@ fn build(step: &Step, from: SocketAddr) -> Result<Vec<u8>> {
     segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     let ttl = step.ttl.unwrap_or(DEFAULT_TTL);
     let mut packet = header(from.ip(), step.to.ip(), protocol, ttl, segment.len())?;
+    if step.bad_option {
+        ensure!(step.to.is_ipv4(), "{step}: IPv6 has no such option");
+        // A timestamp option shorter than its own header; one word more of header.
+        packet[0] = 0x46;
+        packet.extend([68, 2, 0, 0]);
+    }
     packet.extend(segment);
     Ok(packet)
 }

@@ -52,12 +52,9 @@ pub fn run(
 ) -> Result<Passed> {
     let start = Instant::now();
     let node = Node::with(topology).context("build the node")?;
-    let case = Case {
-        node: &node,
-        family,
-    };
+    let case = Case::new(&node, family);
     (scenario.build)(&case).with_context(|| format!("break the node: {}", scenario.about))?;
-    let attempts = (scenario.attempts)(&case);
+    let attempts = (scenario.attempts)(&case.place);
     let scratch = tempfile::tempdir().context("make a temporary folder")?;
     let report = scratch.path().join("report");
     let sender = sender(scenario, &node, &attempts, &report)?;
@@ -131,7 +128,10 @@ fn sender(
     report: &Path,
 ) -> Result<Command> {
     let mut command = Command::new(programs::sender()?);
-    command.arg("send").arg("--report").arg(report);
+    command
+        .arg("send")
+        .args(["--node", node.netns.name(), "--report"])
+        .arg(report);
     if scenario.sender == Sender::External {
         command.args(["--netns", node.external.name()]);
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use crate::faults::Case;
+use crate::faults::{Case, Place};
 use crate::needs::Need;
 use crate::plan::{Family, Topology};
 use crate::step::{Answer, Kind, Step};
@@ -24,7 +24,7 @@ pub struct Scenario {
     pub needs: &'static [Need],
     /// Breaks a healthy node.
     pub build: fn(&Case) -> Result<()>,
-    pub attempts: fn(&Case) -> Vec<Attempt>,
+    pub attempts: fn(&Place) -> Vec<Attempt>,
 }
 
 /// Where the conversations start.
@@ -52,7 +52,7 @@ impl Scenario {
         name: &'static str,
         about: &'static str,
         build: fn(&Case) -> Result<()>,
-        attempts: fn(&Case) -> Vec<Attempt>,
+        attempts: fn(&Place) -> Vec<Attempt>,
     ) -> Self {
         Self {
             name,

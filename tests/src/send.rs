@@ -4,12 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::server::SLOWNESS;
 use crate::step::{Answer, Kind, Step};
 use crate::{dns, packet, sys};
 
@@ -31,14 +34,43 @@ pub fn enter(name: &str) -> Result<()> {
     setns(netns, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter {}", path.display()))
 }
 
-/// Runs the steps in order and writes `STEP<tab>ANSWER` lines.
-pub fn run(steps: &[Step], report: &Path) -> Result<()> {
+/// Runs the steps in order and writes `STEP<tab>ANSWER` lines; `node` is the namespace that `flush` flushes.
+pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
     let mut lines = String::new();
     for step in steps {
-        let answer = one(step)?;
+        let answer = if step.flush {
+            flushed(
+                step,
+                node.with_context(|| format!("{step}: which node? --node NAME"))?,
+            )?
+        } else {
+            one(step)?
+        };
         lines.push_str(&format!("{step}\t{answer}\n"));
     }
     fs::write(report, lines).with_context(|| format!("write {}", report.display()))
+}
+
+/// A step during which a namespace forgets its connections, while the slow server still thinks.
+fn flushed(step: &Step, node: &str) -> Result<Answer> {
+    thread::scope(|scope| {
+        let flusher = scope.spawn(|| {
+            thread::sleep(SLOWNESS / 2);
+            enter(node)?;
+            let output = Command::new("conntrack")
+                .arg("-F")
+                .output()
+                .context("run conntrack -F")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "conntrack -F: {said}");
+            Ok(())
+        });
+        let answer = one(step);
+        flusher
+            .join()
+            .unwrap_or_else(|_| bail!("the flusher panicked"))?;
+        answer
+    })
 }
 
 /// Reads what [`run`] wrote.

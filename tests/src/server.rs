@@ -22,9 +22,14 @@ pub mod port {
     pub const DNS: u16 = 53;
     /// Nobody listens here.
     pub const CLOSED: u16 = 7777;
+    /// TCP echo that takes [`super::SLOWNESS`] to answer.
+    pub const SLOW: u16 = 8083;
     /// Receives and never answers.
     pub const MUTE: u16 = 9999;
 }
+
+/// What a slow server waits before its answer.
+pub const SLOWNESS: Duration = Duration::from_millis(300);
 
 /// The servers stop when this is dropped.
 #[derive(Debug)]
@@ -77,7 +82,7 @@ impl Sockets {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         ] {
-            for port in port::TCP {
+            for port in port::TCP.into_iter().chain([port::SLOW]) {
                 sockets.listeners.push(listen((any, port).into(), 128)?);
             }
         }
@@ -195,7 +200,15 @@ fn echo(stream: &mut TcpStream) -> bool {
             );
             false
         }
-        Ok(length) => write_back(stream, &buffer[..length]).is_ok(),
+        Ok(length) => {
+            if stream
+                .local_addr()
+                .is_ok_and(|own| own.port() == port::SLOW)
+            {
+                std::thread::sleep(SLOWNESS);
+            }
+            write_back(stream, &buffer[..length]).is_ok()
+        }
         Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
     }
 }

@@ -37,6 +37,10 @@ const KINDS: [(Kind, &str); 7] = [
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 pub struct Step {
     pub kind: Kind,
     pub to: SocketAddr,
@@ -52,6 +56,10 @@ pub struct Step {
     pub dont_fragment: bool,
     /// Send it with a wrong checksum.
     pub bad_checksum: bool,
+    /// Send it with an IPv4 option no router accepts.
+    pub bad_option: bool,
+    /// Once the request is sent, make the node forget its connections, as a firewall's reload does.
+    pub flush: bool,
     /// The name a DNS step asks for.
     pub name: Option<String>,
 }
@@ -69,6 +77,8 @@ impl Step {
             timeout: Duration::from_millis(1200),
             dont_fragment: false,
             bad_checksum: false,
+            bad_option: false,
+            flush: false,
             name: None,
         }
     }
@@ -112,6 +122,18 @@ impl Step {
     #[must_use]
     pub const fn bad_checksum(mut self) -> Self {
         self.bad_checksum = true;
+        self
+    }
+
+    #[must_use]
+    pub const fn bad_option(mut self) -> Self {
+        self.bad_option = true;
+        self
+    }
+
+    #[must_use]
+    pub const fn flush(mut self) -> Self {
+        self.flush = true;
         self
     }
 
@@ -163,11 +185,14 @@ impl fmt::Display for Step {
         if self.timeout != plain.timeout {
             write!(f, ",timeout={}", self.timeout.as_millis())?;
         }
-        if self.dont_fragment {
-            f.write_str(",df")?;
-        }
-        if self.bad_checksum {
-            f.write_str(",badsum")?;
+        let flags = [
+            (self.dont_fragment, "df"),
+            (self.bad_checksum, "badsum"),
+            (self.bad_option, "badopt"),
+            (self.flush, "flush"),
+        ];
+        for (_, flag) in flags.iter().filter(|(set, _)| *set) {
+            write!(f, ",{flag}")?;
         }
         self.name
             .as_ref()
@@ -209,6 +234,8 @@ impl Step {
             "timeout" => self.timeout = Duration::from_millis(value.parse()?),
             "df" => self.dont_fragment = true,
             "badsum" => self.bad_checksum = true,
+            "badopt" => self.bad_option = true,
+            "flush" => self.flush = true,
             "name" => self.name = Some(value.to_owned()),
             _ => bail!("no such option"),
         }

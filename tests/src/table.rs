@@ -1,5 +1,6 @@
 //! Every scenario there is, by theme.
 
+mod conntrack;
 mod controls;
 mod firewall;
 mod healthy;
@@ -16,4 +17,5 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     routing::SCENARIOS,
     socket::SCENARIOS,
     program::SCENARIOS,
+    conntrack::SCENARIOS,
 ];

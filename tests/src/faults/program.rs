@@ -1,4 +1,4 @@
-//! BPF programs of somebody else that drop, and a bridge port that does.
+//! What drops on an interface: BPF programs of somebody else, a bridge port, a queue, a tunnel.
 
 use anyhow::Result;
 
@@ -79,4 +79,36 @@ pub fn isolated_ports(case: &Case) -> Result<()> {
             .run(&format!("bridge link set dev {veth} isolated on"))?;
     }
     Ok(())
+}
+
+/// A class of the uplink's queueing discipline that has no room at all.
+pub fn full_queue(case: &Case) -> Result<()> {
+    let uplink = case.node.uplink();
+    let (protocol, word) = match case.family {
+        Family::V4 => ("ip", "ip"),
+        Family::V6 => ("ipv6", "ip6"),
+    };
+    for line in [
+        format!("tc qdisc add dev {uplink} root handle 1: htb default 10"),
+        format!("tc class add dev {uplink} parent 1: classid 1:10 htb rate 10gbit"),
+        format!("tc class add dev {uplink} parent 1: classid 1:20 htb rate 10gbit"),
+        format!("tc qdisc add dev {uplink} parent 1:20 pfifo limit 0"),
+        format!(
+            "tc filter add dev {uplink} parent 1: protocol {protocol} u32 match {word} dport {} 0xffff flowid 1:20",
+            broken::TCP
+        ),
+    ] {
+        case.node.run(&line)?;
+    }
+    Ok(())
+}
+
+/// A VXLAN device that knows one network, and gets packets of another.
+pub fn vxlan(case: &Case) -> Result<()> {
+    case.node.run(&format!(
+        "ip link add vx0 type vxlan id 42 dstport {} local {} nolearning",
+        broken::VXLAN,
+        case.addresses().node
+    ))?;
+    case.node.run("ip link set vx0 up").map(drop)
 }

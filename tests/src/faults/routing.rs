@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::Case;
 use crate::plan::{Family, Topology};
+use crate::topology::nft_tool;
 
 fn add_route(case: &Case, route: &str) -> Result<()> {
     case.node
@@ -106,4 +107,25 @@ pub fn pods_reachable(case: &Case) -> Result<()> {
         .external
         .sh(&format!("ip route add {pods} via {node}"))
         .map(drop)
+}
+
+/// The next hop sends what is for the stranger's address back to the node. The address is one of the cluster, so it is
+/// exempt from masquerade: with the node's own source address the packet would not even come in again.
+pub fn routing_loop(case: &Case) -> Result<()> {
+    let (node, stranger) = (case.addresses().node, case.addresses().stranger);
+    let tool = nft_tool(case.family);
+    case.node.run(&format!(
+        "{tool} -w -t nat -I POSTROUTING -d {stranger} -j RETURN"
+    ))?;
+    let external = &case.node.external;
+    external.sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
+    external
+        .sh(&format!("ip route add {stranger} via {node}"))
+        .map(drop)
+}
+
+/// The far end of the uplink's cable is gone.
+pub fn uplink_without_carrier(case: &Case) -> Result<()> {
+    let next = case.node.router.as_ref().unwrap_or(&case.node.external);
+    next.sh("ip link set lan0 down").map(drop)
 }

@@ -8,6 +8,7 @@ use socket2::SockRef;
 
 use super::{Case, at, broken};
 use crate::server::{listen, receive};
+use crate::sys;
 
 /// A listener that never accepts, its queue filled from inside the pod.
 pub fn full_listener(case: &Case) -> Result<()> {
@@ -34,5 +35,22 @@ pub fn full_receiver(case: &Case) -> Result<()> {
         Ok(socket)
     })?;
     case.node.keep(socket);
+    Ok(())
+}
+
+/// A listener that takes packets of direct neighbours only (RFC 5082, as BGP speakers are set up).
+pub fn guarded_listener(case: &Case) -> Result<()> {
+    let address = at(case.local(), broken::GUARDED);
+    let listener = case.node.pods[1].within(|| {
+        let listener = listen(address, 16)?;
+        let (level, option) = if address.is_ipv6() {
+            (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_MINTTL)
+        };
+        sys::set_socket_option(&listener, level, option, 255).context("ask for a least TTL")?;
+        Ok(listener)
+    })?;
+    case.node.keep(listener);
     Ok(())
 }

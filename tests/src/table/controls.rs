@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::faults::{Case, at};
+use crate::faults::{Place, at};
 use crate::scenario::Attempt;
 use crate::server::port;
 use crate::step::{Kind, Step};
@@ -30,15 +30,15 @@ pub fn dns(to: IpAddr) -> Attempt {
 }
 
 /// All four to the external host.
-pub fn external(case: &Case) -> Vec<Attempt> {
-    let to = case.healthy();
+pub fn external(place: &Place) -> Vec<Attempt> {
+    let to = place.healthy();
     vec![tcp(to), udp(to), icmp(to), dns(to)]
 }
 
 /// Both Services, by both protocols.
-pub fn services(case: &Case) -> Vec<Attempt> {
+pub fn services(place: &Place) -> Vec<Attempt> {
     let (stream, datagram) = (service_port(port::TCP[0]), service_port(port::UDP[0]));
-    let vips = [case.addresses().vip_external, case.addresses().vip_local];
+    let vips = [place.addresses().vip_external, place.addresses().vip_local];
     vips.into_iter()
         .flat_map(|vip| {
             [
@@ -50,11 +50,11 @@ pub fn services(case: &Case) -> Vec<Attempt> {
 }
 
 /// To the second pod and to the node itself.
-pub fn local(case: &Case) -> Vec<Attempt> {
-    let node = case.addresses().node;
+pub fn local(place: &Place) -> Vec<Attempt> {
+    let node = place.addresses().node;
     vec![
-        tcp(case.local()),
-        udp(case.local()),
+        tcp(place.local()),
+        udp(place.local()),
         tcp(node),
         udp(node),
         icmp(node),
@@ -62,18 +62,18 @@ pub fn local(case: &Case) -> Vec<Attempt> {
 }
 
 /// Everything a pod does all day.
-pub fn all(case: &Case) -> Vec<Attempt> {
-    [external(case), services(case), local(case)].concat()
+pub fn all(place: &Place) -> Vec<Attempt> {
+    [external(place), services(place), local(place)].concat()
 }
 
 /// The broken conversation first, then everything healthy.
-pub fn beside(case: &Case, broken: Vec<Attempt>) -> Vec<Attempt> {
-    [broken, all(case)].concat()
+pub fn beside(place: &Place, broken: Vec<Attempt>) -> Vec<Attempt> {
+    [broken, all(place)].concat()
 }
 
 /// Everything healthy first: ARP for the gateway would carry the strange source too, and go unanswered.
-pub fn before(case: &Case, broken: Vec<Attempt>) -> Vec<Attempt> {
-    [all(case), broken].concat()
+pub fn before(place: &Place, broken: Vec<Attempt>) -> Vec<Attempt> {
+    [all(place), broken].concat()
 }
 
 /// A conversation of one kind with the broken port of that kind.

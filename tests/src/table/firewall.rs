@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::controls::{self, NAME, step};
-use crate::faults::{Case, at, broken, firewall, routing};
+use crate::faults::{Case, Place, at, broken, firewall, routing};
 use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
@@ -139,38 +139,44 @@ fn broken_tcp(to: IpAddr, answers: &'static [Answer], expect: Expect) -> Vec<Att
     vec![Attempt::new(step(Kind::Tcp, to), answers, expect)]
 }
 
-fn forward_nft(case: &Case) -> Vec<Attempt> {
+fn forward_nft(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(FORWARD).component(NFT);
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Timeout], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+    )
 }
 
-fn forward_legacy(case: &Case) -> Vec<Attempt> {
+fn forward_legacy(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(FORWARD).component(LEGACY);
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Timeout], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+    )
 }
 
-fn forward_udp(case: &Case) -> Vec<Attempt> {
+fn forward_udp(place: &Place) -> Vec<Attempt> {
     let attempt = Attempt::new(
-        step(Kind::Udp, case.healthy()),
+        step(Kind::Udp, place.healthy()),
         &[Answer::Timeout],
         Expect::firewall(FORWARD),
     );
-    controls::beside(case, vec![attempt])
+    controls::beside(place, vec![attempt])
 }
 
-fn forward_icmp(case: &Case) -> Vec<Attempt> {
+fn forward_icmp(place: &Place) -> Vec<Attempt> {
     let attempt = Attempt::new(
-        step(Kind::Icmp, case.broken()),
+        step(Kind::Icmp, place.broken()),
         &[Answer::Timeout],
         Expect::firewall(FORWARD),
     );
-    controls::beside(case, vec![attempt])
+    controls::beside(place, vec![attempt])
 }
 
-fn forward_dns(case: &Case) -> Vec<Attempt> {
-    let ask = Step::new(Kind::Dns, at(case.broken(), port::DNS)).name(NAME);
+fn forward_dns(place: &Place) -> Vec<Attempt> {
+    let ask = Step::new(Kind::Dns, at(place.broken(), port::DNS)).name(NAME);
     let attempt = Attempt::new(ask, &[Answer::Timeout], Expect::firewall(FORWARD));
-    controls::beside(case, vec![attempt])
+    controls::beside(place, vec![attempt])
 }
 
 /// The address the Service translates to; the Service itself works on.
@@ -178,64 +184,82 @@ fn service_rule(case: &Case) -> anyhow::Result<()> {
     firewall::forward_destination_port(case, case.healthy(), port::TCP[0])
 }
 
-fn forward_service(case: &Case) -> Vec<Attempt> {
+fn forward_service(place: &Place) -> Vec<Attempt> {
     let vip = at(
-        case.addresses().vip_external,
+        place.addresses().vip_external,
         crate::topology::service_port(port::TCP[0]),
     );
     let broken = Step::new(Kind::Tcp, vip);
     vec![
         Attempt::new(broken, &[Answer::Timeout], Expect::firewall(FORWARD)),
-        controls::udp(case.healthy()),
-        controls::tcp(case.local()),
+        controls::udp(place.healthy()),
+        controls::tcp(place.local()),
     ]
 }
 
-fn input(case: &Case) -> Vec<Attempt> {
+fn input(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(&["NF_INPUT"]).component(NFT);
     controls::beside(
-        case,
-        broken_tcp(case.addresses().node, &[Answer::Timeout], expect),
+        place,
+        broken_tcp(place.addresses().node, &[Answer::Timeout], expect),
     )
 }
 
-fn output(case: &Case) -> Vec<Attempt> {
+fn output(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(&["NF_OUTPUT"]).component(NFT);
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Timeout], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+    )
 }
 
-fn prerouting(case: &Case) -> Vec<Attempt> {
+fn prerouting(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(&["NF_PREROUTING"]);
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Timeout], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+    )
 }
 
-fn postrouting(case: &Case) -> Vec<Attempt> {
+fn postrouting(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(&["NF_POSTROUTING"]);
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Timeout], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+    )
 }
 
-fn reject_icmp(case: &Case) -> Vec<Attempt> {
+fn reject_icmp(place: &Place) -> Vec<Attempt> {
     // Only IPv4 has the tracepoint that tells REJECT from DROP.
-    let expect = match case.family {
+    let expect = match place.family {
         crate::plan::Family::V4 => Expect::firewall(FORWARD).component(&[("verdict", "REJECT")]),
         crate::plan::Family::V6 => Expect::firewall(FORWARD),
     };
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Refused], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Refused], expect),
+    )
 }
 
-fn reject_reset(case: &Case) -> Vec<Attempt> {
+fn reject_reset(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(FORWARD);
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Refused], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Refused], expect),
+    )
 }
 
-fn reply(case: &Case) -> Vec<Attempt> {
+fn reply(place: &Place) -> Vec<Attempt> {
     let expect = Expect::reply_lost(&["HOST_FIREWALL_DROP"], FORWARD);
-    controls::beside(case, broken_tcp(case.healthy(), &[Answer::Timeout], expect))
+    controls::beside(
+        place,
+        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+    )
 }
 
-fn pod_to_pod(case: &Case) -> Vec<Attempt> {
+fn pod_to_pod(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(FORWARD).component(NFT);
-    controls::beside(case, broken_tcp(case.local(), &[Answer::Timeout], expect))
+    controls::beside(place, broken_tcp(place.local(), &[Answer::Timeout], expect))
 }
 
 fn ingress_rule(case: &Case) -> anyhow::Result<()> {
@@ -243,8 +267,8 @@ fn ingress_rule(case: &Case) -> anyhow::Result<()> {
     firewall::forward_rule(case)
 }
 
-fn ingress(case: &Case) -> Vec<Attempt> {
-    let pod = case.local();
+fn ingress(place: &Place) -> Vec<Attempt> {
+    let pod = place.local();
     let drop = Step::new(Kind::Tcp, at(pod, broken::TCP));
     vec![
         Attempt::new(drop, &[Answer::Timeout], Expect::firewall(FORWARD)),

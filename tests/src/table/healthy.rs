@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::controls::{self, NAME, step};
-use crate::faults::{self, Case, at, broken, firewall, routing};
+use crate::faults::{self, Place, at, broken, firewall, routing};
 use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario, Select};
 use crate::server::port;
@@ -65,64 +65,64 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
-fn load(case: &Case) -> Vec<Attempt> {
-    let mut attempts = controls::external(case);
-    for to in [case.healthy(), case.local()] {
+fn load(place: &Place) -> Vec<Attempt> {
+    let mut attempts = controls::external(place);
+    for to in [place.healthy(), place.local()] {
         let many = Step::new(Kind::Tcp, at(to, port::TCP[2])).count(25);
         attempts.push(Attempt::new(many, &[Answer::Ok], Expect::delivered()));
     }
-    let big = Step::new(Kind::Tcp, at(case.healthy(), broken::TCP)).size(300_000);
+    let big = Step::new(Kind::Tcp, at(place.healthy(), broken::TCP)).size(300_000);
     attempts.push(Attempt::new(big, &[Answer::Ok], Expect::delivered()));
     attempts
 }
 
-fn ingress(case: &Case) -> Vec<Attempt> {
-    let pod = case.local();
+fn ingress(place: &Place) -> Vec<Attempt> {
+    let pod = place.local();
     vec![controls::tcp(pod), controls::udp(pod), controls::icmp(pod)]
 }
 
-fn one_way(case: &Case) -> Vec<Attempt> {
-    let mute = Step::new(Kind::UdpOneWay, at(case.healthy(), port::MUTE)).count(3);
-    let mut attempts = controls::external(case);
+fn one_way(place: &Place) -> Vec<Attempt> {
+    let mute = Step::new(Kind::UdpOneWay, at(place.healthy(), port::MUTE)).count(3);
+    let mut attempts = controls::external(place);
     attempts.push(Attempt::new(mute, &[Answer::Sent], Expect::not_failing()));
     attempts
 }
 
-fn dns_errors(case: &Case) -> Vec<Attempt> {
+fn dns_errors(place: &Place) -> Vec<Attempt> {
     let ask = |to, name: &str| Step::new(Kind::Dns, at(to, port::DNS)).name(name);
     vec![
         Attempt::new(
-            ask(case.healthy(), "nx.example"),
+            ask(place.healthy(), "nx.example"),
             &[Answer::Rcode(3)],
             Expect::delivered_though(&["", "DNS_NXDOMAIN"]),
         ),
         Attempt::new(
-            ask(case.broken(), "fail.example"),
+            ask(place.broken(), "fail.example"),
             &[Answer::Rcode(2)],
             Expect::delivered_though(&["", "DNS_SERVFAIL"]),
         ),
         Attempt::new(
-            ask(case.addresses().vip_external, NAME),
+            ask(place.addresses().vip_external, NAME),
             &[Answer::Ok],
             Expect::delivered(),
         ),
     ]
 }
 
-fn lost_once(case: &Case) -> Vec<Attempt> {
-    let late = step(Kind::Tcp, case.healthy()).timeout(Duration::from_secs(3));
+fn lost_once(place: &Place) -> Vec<Attempt> {
+    let late = step(Kind::Tcp, place.healthy()).timeout(Duration::from_secs(3));
     let attempt = Attempt::new(
         late,
         &[Answer::Ok],
         Expect::delivered().present(&["caveats"]),
     );
-    controls::beside(case, vec![attempt])
+    controls::beside(place, vec![attempt])
 }
 
-fn path_mtu_learnt(case: &Case) -> Vec<Attempt> {
-    let big = step(Kind::Tcp, case.broken()).size(20_000);
+fn path_mtu_learnt(place: &Place) -> Vec<Attempt> {
+    let big = step(Kind::Tcp, place.broken()).size(20_000);
     controls::beside(
-        case,
+        place,
         vec![Attempt::new(big, &[Answer::Ok], Expect::delivered())],
     )
 }

@@ -1,11 +1,11 @@
-//! A BPF program, or a bridge port, dropped it.
+//! Something on an interface dropped it: a BPF program, a bridge port, a queue, a tunnel.
 
 use super::controls::{self, step};
 use crate::bpf;
-use crate::faults::{Case, program};
+use crate::faults::{self, Place, at, program};
 use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario};
-use crate::step::{Answer, Kind};
+use crate::step::{Answer, Kind, Step};
 
 const UPLINK: &[&str] = &["NIC_EGRESS"];
 const VETH: &[&str] = &["POD_VETH"];
@@ -57,43 +57,73 @@ pub const SCENARIOS: &[Scenario] = &[
         isolated,
     )
     .only_bridge(),
+    Scenario::new(
+        "qdisc_full",
+        "a class of the uplink's queueing discipline has no room",
+        program::full_queue,
+        queue,
+    ),
+    Scenario::new(
+        "tunnel_unknown",
+        "the node's VXLAN device does not know the network of the packet",
+        program::vxlan,
+        tunnel,
+    ),
 ];
 
 fn broken(
-    case: &Case,
+    place: &Place,
     hops: &'static [&'static str],
     names: &'static [(&'static str, &'static str)],
 ) -> Vec<Attempt> {
     let expect = Expect::dropped(&["BPF_PROGRAM_DROP"], hops).component(names);
     controls::beside(
-        case,
+        place,
         vec![Attempt::new(
-            step(Kind::Tcp, case.healthy()),
+            step(Kind::Tcp, place.healthy()),
             &[Answer::Timeout],
             expect,
         )],
     )
 }
 
-fn uplink(case: &Case) -> Vec<Attempt> {
-    broken(case, UPLINK, NAMED)
+fn uplink(place: &Place) -> Vec<Attempt> {
+    broken(place, UPLINK, NAMED)
 }
 
-fn nameless(case: &Case) -> Vec<Attempt> {
-    broken(case, UPLINK, &[])
+fn nameless(place: &Place) -> Vec<Attempt> {
+    broken(place, UPLINK, &[])
 }
 
-fn veth(case: &Case) -> Vec<Attempt> {
-    broken(case, VETH, NAMED)
+fn veth(place: &Place) -> Vec<Attempt> {
+    broken(place, VETH, NAMED)
 }
 
-fn isolated(case: &Case) -> Vec<Attempt> {
+fn isolated(place: &Place) -> Vec<Attempt> {
     let mut expect = Expect::dropped(&["BRIDGE_DROP", "UNKNOWN"], &["BRIDGE", "POD_VETH"]);
     expect.confidences = &[];
     let attempt = Attempt::new(
-        step(Kind::Tcp, case.local()),
+        step(Kind::Tcp, place.local()),
         &[Answer::Timeout, Answer::Unreachable],
         expect,
     );
-    [vec![attempt], controls::external(case)].concat()
+    [vec![attempt], controls::external(place)].concat()
+}
+
+fn queue(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["QDISC_DROP"], &["QDISC", "NIC_EGRESS"]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
+    controls::beside(place, vec![attempt])
+}
+
+fn tunnel(place: &Place) -> Vec<Attempt> {
+    let encapsulated = Step::new(
+        Kind::UdpOneWay,
+        at(place.addresses().node, faults::broken::VXLAN),
+    );
+    let expect = Expect::dropped(&["TUNNEL_DROP"], &["TUNNEL_DECAP", "SOCKET"]);
+    controls::beside(
+        place,
+        vec![Attempt::new(encapsulated, &[Answer::Sent], expect)],
+    )
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::controls::{self, step};
-use crate::faults::{self, Case, at, firewall, routing};
+use crate::faults::{self, Place, at, firewall, routing};
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
@@ -112,82 +112,94 @@ pub const SCENARIOS: &[Scenario] = &[
         faults::none,
         dns_silent,
     ),
+    Scenario::new(
+        "routing_loop",
+        "the next hop sends the packet back",
+        routing::routing_loop,
+        routing_loop,
+    ),
+    Scenario::new(
+        "uplink_without_carrier",
+        "the far end of the uplink is down",
+        routing::uplink_without_carrier,
+        no_carrier,
+    ),
 ];
 
-fn one(case: &Case, kind: Kind, answers: &'static [Answer], expect: Expect) -> Vec<Attempt> {
-    vec![Attempt::new(step(kind, case.broken()), answers, expect)]
+fn one(place: &Place, kind: Kind, answers: &'static [Answer], expect: Expect) -> Vec<Attempt> {
+    vec![Attempt::new(step(kind, place.broken()), answers, expect)]
 }
 
-fn no_route(case: &Case) -> Vec<Attempt> {
+fn no_route(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["NO_ROUTE"], FIB);
     // The default route is gone: only what stays near, and the healthy address, works on.
     [
-        one(case, Kind::Tcp, &[Answer::Unreachable], expect),
-        controls::external(case),
-        controls::local(case),
+        one(place, Kind::Tcp, &[Answer::Unreachable], expect),
+        controls::external(place),
+        controls::local(place),
     ]
     .concat()
 }
 
-fn no_route_udp(case: &Case) -> Vec<Attempt> {
+fn no_route_udp(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["NO_ROUTE"], FIB);
     [
-        one(case, Kind::Udp, &[Answer::Unreachable], expect),
-        controls::external(case),
+        one(place, Kind::Udp, &[Answer::Unreachable], expect),
+        controls::external(place),
     ]
     .concat()
 }
 
-fn no_route_in_pod(case: &Case) -> Vec<Attempt> {
+fn no_route_in_pod(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["NO_ROUTE"], FIB);
     [
-        one(case, Kind::Tcp, &[Answer::Unreachable], expect),
-        controls::external(case),
+        one(place, Kind::Tcp, &[Answer::Unreachable], expect),
+        controls::external(place),
     ]
     .concat()
 }
 
-fn blackhole(case: &Case) -> Vec<Attempt> {
+fn blackhole(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["BLACKHOLE_ROUTE"], FIB);
-    controls::beside(case, one(case, Kind::Tcp, &[Answer::Timeout], expect))
+    controls::beside(place, one(place, Kind::Tcp, &[Answer::Timeout], expect))
 }
 
-fn prohibit(case: &Case) -> Vec<Attempt> {
+fn prohibit(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["PROHIBIT_ROUTE"], FIB);
     let answers = &[Answer::Unreachable, Answer::Denied];
-    controls::beside(case, one(case, Kind::Tcp, answers, expect))
+    controls::beside(place, one(place, Kind::Tcp, answers, expect))
 }
 
-fn reverse_path(case: &Case) -> Vec<Attempt> {
-    let strange = step(Kind::Tcp, case.healthy()).from(case.addresses().stranger);
+fn reverse_path(place: &Place) -> Vec<Attempt> {
+    let strange = step(Kind::Tcp, place.healthy()).from(place.addresses().stranger);
     let expect = Expect::dropped(&["RP_FILTER"], FIB);
     controls::before(
-        case,
+        place,
         vec![Attempt::new(strange, &[Answer::Timeout], expect)],
     )
 }
 
-fn martian_loopback(case: &Case) -> Vec<Attempt> {
-    martian(case, std::net::Ipv4Addr::LOCALHOST.into())
+fn martian_loopback(place: &Place) -> Vec<Attempt> {
+    martian(place, std::net::Ipv4Addr::LOCALHOST.into())
 }
 
-fn martian_own(case: &Case) -> Vec<Attempt> {
-    martian(case, case.addresses().node)
+fn martian_own(place: &Place) -> Vec<Attempt> {
+    martian(place, place.addresses().node)
 }
 
-fn martian(case: &Case, source: std::net::IpAddr) -> Vec<Attempt> {
-    let forged = step(Kind::RawSyn, case.healthy()).from(source);
+fn martian(place: &Place, source: std::net::IpAddr) -> Vec<Attempt> {
+    let forged = step(Kind::RawSyn, place.healthy()).from(source);
     let expect = Expect::dropped(&["MARTIAN"], FIB);
-    controls::before(case, vec![Attempt::new(forged, &[Answer::Sent], expect)])
+    controls::before(place, vec![Attempt::new(forged, &[Answer::Sent], expect)])
 }
 
 const TTL_HOPS: &[&str] = &["NF_FORWARD", "FIB"];
 
-fn ttl(case: &Case) -> Vec<Attempt> {
-    let short = step(Kind::Tcp, case.broken()).ttl(1);
+fn ttl(place: &Place) -> Vec<Attempt> {
+    let short = step(Kind::Tcp, place.broken()).ttl(1);
     let expect = Expect::dropped(&["TTL_EXPIRED"], TTL_HOPS);
     controls::beside(
-        case,
+        place,
         vec![Attempt::new(
             short,
             &[Answer::Unreachable, Answer::Timeout],
@@ -196,54 +208,78 @@ fn ttl(case: &Case) -> Vec<Attempt> {
     )
 }
 
-fn ttl_icmp(case: &Case) -> Vec<Attempt> {
-    let short = step(Kind::Icmp, case.broken()).ttl(1);
+fn ttl_icmp(place: &Place) -> Vec<Attempt> {
+    let short = step(Kind::Icmp, place.broken()).ttl(1);
     let expect = Expect::dropped(&["TTL_EXPIRED"], TTL_HOPS);
     controls::beside(
-        case,
+        place,
         vec![Attempt::new(short, &[Answer::Unreachable], expect)],
     )
 }
 
 const MTU_HOPS: &[&str] = &["FIB", "NF_FORWARD", "NF_POSTROUTING"];
 
-fn mtu(case: &Case) -> Vec<Attempt> {
-    let big = step(Kind::Udp, case.broken()).size(1400).dont_fragment();
+fn mtu(place: &Place) -> Vec<Attempt> {
+    let big = step(Kind::Udp, place.broken()).size(1400).dont_fragment();
     let expect = Expect::dropped(&["MTU_EXCEEDED"], MTU_HOPS);
-    controls::beside(case, vec![Attempt::new(big, &[Answer::TooBig], expect)])
+    controls::beside(place, vec![Attempt::new(big, &[Answer::TooBig], expect)])
 }
 
-fn mtu_icmp(case: &Case) -> Vec<Attempt> {
-    let big = step(Kind::Icmp, case.broken()).size(1400).dont_fragment();
+fn mtu_icmp(place: &Place) -> Vec<Attempt> {
+    let big = step(Kind::Icmp, place.broken()).size(1400).dont_fragment();
     let expect = Expect::dropped(&["MTU_EXCEEDED"], MTU_HOPS);
-    controls::beside(case, vec![Attempt::new(big, &[Answer::TooBig], expect)])
+    controls::beside(place, vec![Attempt::new(big, &[Answer::TooBig], expect)])
 }
 
-fn neighbour(case: &Case) -> Vec<Attempt> {
+fn neighbour(place: &Place) -> Vec<Attempt> {
     // The kernel gives up after three requests, one second apart.
-    let step = Step::new(Kind::Tcp, at(case.addresses().nobody, port::TCP[0]))
+    let step = Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0]))
         .timeout(Duration::from_millis(4500));
     let expect = Expect::dropped(&["NEIGH_FAILED"], &["NF_POSTROUTING", "NIC_EGRESS"]);
     let answers = &[Answer::Unreachable, Answer::Timeout];
-    controls::beside(case, vec![Attempt::new(step, answers, expect)])
+    controls::beside(place, vec![Attempt::new(step, answers, expect)])
 }
 
-fn no_answer(case: &Case) -> Vec<Attempt> {
-    let silent = step(Kind::Tcp, case.healthy());
+fn no_answer(place: &Place) -> Vec<Attempt> {
+    let silent = step(Kind::Tcp, place.healthy());
     let expect = Expect::no_answer(&["NO_ANSWER"]);
-    controls::beside(case, vec![Attempt::new(silent, &[Answer::Timeout], expect)])
+    controls::beside(
+        place,
+        vec![Attempt::new(silent, &[Answer::Timeout], expect)],
+    )
 }
 
-fn no_answer_icmp(case: &Case) -> Vec<Attempt> {
+fn no_answer_icmp(place: &Place) -> Vec<Attempt> {
     let expect = Expect::no_answer(&["NO_ANSWER"]);
-    let attempt = Attempt::new(step(Kind::Icmp, case.broken()), &[Answer::Timeout], expect);
-    [vec![attempt], controls::external(case)].concat()
+    let attempt = Attempt::new(step(Kind::Icmp, place.broken()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::external(place)].concat()
 }
 
-fn dns_silent(case: &Case) -> Vec<Attempt> {
-    let ask = Step::new(Kind::Dns, at(case.broken(), port::DNS)).name("silent.example");
+fn dns_silent(place: &Place) -> Vec<Attempt> {
+    let ask = Step::new(Kind::Dns, at(place.broken(), port::DNS)).name("silent.example");
     let expect = Expect::no_answer(&["DNS_TIMEOUT"]);
-    controls::beside(case, vec![Attempt::new(ask, &[Answer::Timeout], expect)])
+    controls::beside(place, vec![Attempt::new(ask, &[Answer::Timeout], expect)])
+}
+
+fn routing_loop(place: &Place) -> Vec<Attempt> {
+    let round = Step::new(Kind::Tcp, at(place.addresses().stranger, port::TCP[0]));
+    let mut expect = Expect::dropped(&["ROUTING_LOOP"], &[]);
+    expect.present = &["evidence", "remediation"];
+    let answers = &[Answer::Unreachable, Answer::Timeout];
+    controls::beside(place, vec![Attempt::new(round, answers, expect)])
+}
+
+fn no_carrier(place: &Place) -> Vec<Attempt> {
+    let out = step(Kind::Tcp, place.healthy()).timeout(Duration::from_millis(4500));
+    let hops = &["NF_POSTROUTING", "QDISC", "NIC_EGRESS"];
+    // Without a carrier the neighbour cannot be asked for either.
+    let expect = Expect::dropped(&["LINK_DOWN", "NEIGH_FAILED"], hops);
+    let answers = &[Answer::Unreachable, Answer::Timeout];
+    [
+        vec![Attempt::new(out, answers, expect)],
+        controls::local(place),
+    ]
+    .concat()
 }
 
 #[cfg(test)]

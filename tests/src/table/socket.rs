@@ -1,7 +1,7 @@
 //! It arrived, and the socket (or none) said no.
 
 use super::controls;
-use crate::faults::{self, Case, at, broken, socket};
+use crate::faults::{self, Place, at, broken, socket};
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
@@ -70,6 +70,19 @@ pub const SCENARIOS: &[Scenario] = &[
         socket::full_listener,
         listen_overflow,
     ),
+    Scenario::new(
+        "unknown_reason",
+        "a listener takes packets of direct neighbours only: a reason no rule knows",
+        socket::guarded_listener,
+        guarded,
+    ),
+    Scenario::new(
+        "header_error",
+        "a SYN with a broken IP option",
+        faults::none,
+        bad_option,
+    )
+    .only_v4(),
 ];
 
 fn closed(
@@ -82,39 +95,39 @@ fn closed(
     Attempt::new(step, &[Answer::Refused], Expect::refused(cause, hops))
 }
 
-fn closed_in_pod(case: &Case) -> Vec<Attempt> {
+fn closed_in_pod(place: &Place) -> Vec<Attempt> {
     controls::beside(
-        case,
+        place,
         vec![closed(
             Kind::Tcp,
-            case.local(),
+            place.local(),
             &["PORT_NOT_LISTENING"],
             SOCKET,
         )],
     )
 }
 
-fn closed_in_pod_udp(case: &Case) -> Vec<Attempt> {
+fn closed_in_pod_udp(place: &Place) -> Vec<Attempt> {
     controls::beside(
-        case,
+        place,
         vec![closed(
             Kind::Udp,
-            case.local(),
+            place.local(),
             &["PORT_NOT_LISTENING"],
             SOCKET,
         )],
     )
 }
 
-fn closed_on_node(case: &Case) -> Vec<Attempt> {
-    let node = case.addresses().node;
+fn closed_on_node(place: &Place) -> Vec<Attempt> {
+    let node = place.addresses().node;
     let both =
         [Kind::Tcp, Kind::Udp].map(|kind| closed(kind, node, &["PORT_NOT_LISTENING"], SOCKET));
-    controls::beside(case, both.to_vec())
+    controls::beside(place, both.to_vec())
 }
 
-fn closed_ingress(case: &Case) -> Vec<Attempt> {
-    let pod = case.local();
+fn closed_ingress(place: &Place) -> Vec<Attempt> {
+    let pod = place.local();
     vec![
         closed(Kind::Tcp, pod, &["PORT_NOT_LISTENING"], SOCKET),
         controls::tcp(pod),
@@ -123,47 +136,72 @@ fn closed_ingress(case: &Case) -> Vec<Attempt> {
 
 const BEYOND: &[&str] = &["FABRIC", "NIC_INGRESS"];
 
-fn peer(case: &Case) -> Vec<Attempt> {
+fn peer(place: &Place) -> Vec<Attempt> {
     controls::beside(
-        case,
-        vec![closed(Kind::Tcp, case.healthy(), &["PEER_REFUSED"], BEYOND)],
+        place,
+        vec![closed(
+            Kind::Tcp,
+            place.healthy(),
+            &["PEER_REFUSED"],
+            BEYOND,
+        )],
     )
 }
 
-fn peer_udp(case: &Case) -> Vec<Attempt> {
+fn peer_udp(place: &Place) -> Vec<Attempt> {
     controls::beside(
-        case,
-        vec![closed(Kind::Udp, case.healthy(), &["PEER_REFUSED"], BEYOND)],
+        place,
+        vec![closed(
+            Kind::Udp,
+            place.healthy(),
+            &["PEER_REFUSED"],
+            BEYOND,
+        )],
     )
 }
 
-fn bad(case: &Case, kind: Kind, port: u16) -> Vec<Attempt> {
-    let step = Step::new(kind, at(case.local(), port)).bad_checksum();
+fn bad(place: &Place, kind: Kind, port: u16) -> Vec<Attempt> {
+    let step = Step::new(kind, at(place.local(), port)).bad_checksum();
     let expect = Expect::dropped(&["CHECKSUM"], SOCKET);
-    controls::beside(case, vec![Attempt::new(step, &[Answer::Sent], expect)])
+    controls::beside(place, vec![Attempt::new(step, &[Answer::Sent], expect)])
 }
 
-fn bad_checksum(case: &Case) -> Vec<Attempt> {
-    bad(case, Kind::RawSyn, broken::TCP)
+fn bad_checksum(place: &Place) -> Vec<Attempt> {
+    bad(place, Kind::RawSyn, broken::TCP)
 }
 
-fn bad_checksum_udp(case: &Case) -> Vec<Attempt> {
-    bad(case, Kind::RawUdp, broken::UDP)
+fn bad_checksum_udp(place: &Place) -> Vec<Attempt> {
+    bad(place, Kind::RawUdp, broken::UDP)
 }
 
-fn buffer_full(case: &Case) -> Vec<Attempt> {
-    let burst = Step::new(Kind::UdpOneWay, at(case.local(), broken::RECEIVER))
+fn buffer_full(place: &Place) -> Vec<Attempt> {
+    let burst = Step::new(Kind::UdpOneWay, at(place.local(), broken::RECEIVER))
         .size(1000)
         .count(50);
     let expect = Expect::dropped(&["SOCKET_BUFFER_FULL"], SOCKET);
-    controls::beside(case, vec![Attempt::new(burst, &[Answer::Sent], expect)])
+    controls::beside(place, vec![Attempt::new(burst, &[Answer::Sent], expect)])
 }
 
-fn listen_overflow(case: &Case) -> Vec<Attempt> {
-    let late = Step::new(Kind::Tcp, at(case.local(), broken::LISTENER));
+fn listen_overflow(place: &Place) -> Vec<Attempt> {
+    let late = Step::new(Kind::Tcp, at(place.local(), broken::LISTENER));
     let mut expect = Expect::dropped(&["LISTEN_OVERFLOW"], SOCKET);
     // A counter of the whole namespace is the only trace it leaves.
     expect.confidences = &["PROVEN", "INFERRED"];
     expect.action = "";
-    controls::beside(case, vec![Attempt::new(late, &[Answer::Timeout], expect)])
+    controls::beside(place, vec![Attempt::new(late, &[Answer::Timeout], expect)])
+}
+
+fn guarded(place: &Place) -> Vec<Attempt> {
+    let far = Step::new(Kind::Tcp, at(place.local(), broken::GUARDED));
+    let mut expect = Expect::dropped(&["UNKNOWN"], SOCKET);
+    expect.confidences = &[];
+    controls::beside(place, vec![Attempt::new(far, &[Answer::Timeout], expect)])
+}
+
+fn bad_option(place: &Place) -> Vec<Attempt> {
+    let step = Step::new(Kind::RawSyn, at(place.healthy(), broken::TCP)).bad_option();
+    // A bridge with br_netfilter looks at IP options before the IP layer does.
+    let hops = &["FIB", "NF_PREROUTING", "BRIDGE", "POD_VETH"];
+    let expect = Expect::dropped(&["HEADER_ERROR"], hops);
+    controls::before(place, vec![Attempt::new(step, &[Answer::Sent], expect)])
 }
