@@ -14,7 +14,10 @@ pub const CONNTRACK_BTF: &str = "/sys/kernel/btf/nf_conntrack";
 
 /// Every bit the plan depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one independent bit of the machine")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent bit of the machine"
+)]
 pub struct Capabilities {
     /// Capabilities of the process that are needed and missing, by name.
     pub missing_privileges: Vec<&'static str>,
