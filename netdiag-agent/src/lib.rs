@@ -9,4 +9,5 @@
 pub mod engine;
 pub mod event;
 pub mod inventory;
+pub mod ruleset;
 pub mod verdict;
