@@ -49,8 +49,18 @@ pub struct Candidate {
     /// Nothing undecidable lies on the way.
     pub certain: bool,
     pub counter: Option<Counter>,
+    /// The rule is a verdict map, and this element of it says so.
+    pub element: Option<ElementRef>,
     /// The jumps that led here, outermost first.
     pub via: Vec<Via>,
+}
+
+/// An element of a named map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElementRef {
+    pub map: String,
+    /// As the tool prints it.
+    pub key: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +86,7 @@ impl Fate {
 pub struct Via {
     pub chain: String,
     pub rule: RuleRef,
+    pub text: String,
     /// Of the map element that led on, else of the rule.
     pub comment: Option<String>,
 }
@@ -201,6 +212,7 @@ fn policy(line: &Line<'_>, certain: bool, state: State) -> Found {
         fate: Fate::Drop,
         certain,
         counter: line.base.counter,
+        element: None,
         via: Vec::new(),
     };
     Found { candidate, mark: state.mark }

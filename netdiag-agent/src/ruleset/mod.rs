@@ -10,10 +10,17 @@ pub mod facts;
 pub mod iptables;
 mod matching;
 pub mod model;
+mod narrow;
+pub mod nft;
 mod order;
+pub mod owner;
 mod state;
+pub mod undo;
 mod walk;
 
-pub use evaluate::{Candidate, Evaluation, Fate, Via, evaluate};
+pub use evaluate::{Candidate, ElementRef, Evaluation, Fate, Via, evaluate};
 pub use facts::{AddressType, CtFacts, CtState, Interface, PacketFacts};
+pub use narrow::narrow;
+pub use owner::{Owner, ServicePort, owner, policies, service_without_endpoints};
+pub use undo::{Undo, undo};
 pub use model::{Backend, Family, Hook, RuleRef, Ruleset, Tri};

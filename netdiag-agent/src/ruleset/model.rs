@@ -352,6 +352,8 @@ pub struct Entry {
     pub element: Element,
     pub target: Target,
     pub comment: Option<String>,
+    /// The key as the tool prints it.
+    pub text: String,
 }
 
 /// What a packet can be asked. A field the packet does not have (a TCP port of a UDP packet) meets no test, negated or not.

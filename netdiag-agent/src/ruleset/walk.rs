@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::evaluate::{Candidate, Fate, Via};
+use super::evaluate::{Candidate, ElementRef, Fate, Via};
 use super::matching::View;
 use super::model::{Chain, Entry, MapRef, Rule, Selector, Step, Target, Tri};
 use super::order::Line;
@@ -126,18 +126,18 @@ impl<'a, 'f> Walk<'a, 'f> {
             }
             Target::Drop | Target::Reject(_) => {
                 let fate = if *target == Target::Drop { Fate::Drop } else { Fate::Reject };
-                self.find(chain, rule, comment, fate, certain, taken.state);
+                self.find((chain, rule, entry), fate, certain, taken.state);
                 cursor.flow.lost = true;
                 cursor.leave(rest);
             }
             Target::Queue => {
-                self.find(chain, rule, comment, Fate::Handed, false, taken.state);
+                self.find((chain, rule, entry), Fate::Handed, false, taken.state);
                 cursor.flow.accepted = join(cursor.flow.accepted, Some(taken.state));
                 cursor.flow.lost = true;
                 cursor.leave(rest);
             }
             Target::Unknown(_) => {
-                self.find(chain, rule, comment, Fate::Handed, false, taken.state);
+                self.find((chain, rule, entry), Fate::Handed, false, taken.state);
                 cursor.flow.lost = true;
                 cursor.leave(join(Some(taken.state), rest));
             }
@@ -146,7 +146,12 @@ impl<'a, 'f> Walk<'a, 'f> {
                 cursor.leave(rest);
             }
             Target::Jump(to) | Target::Goto(to) => {
-                let via = Via { chain: chain.name.clone(), rule: rule.at, comment: comment.cloned() };
+                let via = Via {
+                    chain: chain.name.clone(),
+                    rule: rule.at,
+                    text: rule.text.clone(),
+                    comment: comment.cloned(),
+                };
                 let flow = self.call(to, via, taken.state, certain);
                 cursor.flow.accepted = join(cursor.flow.accepted, flow.accepted);
                 cursor.flow.lost |= flow.lost;
@@ -205,42 +210,50 @@ impl<'a, 'f> Walk<'a, 'f> {
 
     fn find(
         &mut self,
-        chain: &'a Chain,
-        rule: &'a Rule,
-        comment: Option<&String>,
+        (chain, rule, entry): (&'a Chain, &'a Rule, Option<&'a Entry>),
         fate: Fate,
         certain: bool,
         state: State,
     ) {
-        let (table, hook) = (self.line.table, self.line.base.hook);
-        let known = self.found.iter_mut().find(|found| {
-            let candidate = &found.candidate;
-            candidate.rule == Some(rule.at)
-                && candidate.chain == chain.name
-                && candidate.table == table.name
-                && (candidate.backend, candidate.family, candidate.hook) == (table.backend, table.family, hook)
-        });
-        if let Some(found) = known {
-            found.mark = found.mark.join(state.mark);
-            found.candidate.certain |= certain;
-            return;
-        }
+        let table = self.line.table;
         let candidate = Candidate {
             backend: table.backend,
             family: table.family,
-            hook,
+            hook: self.line.base.hook,
             table: table.name.clone(),
             chain: chain.name.clone(),
             rule: Some(rule.at),
             text: rule.text.clone(),
-            comment: comment.cloned(),
+            comment: entry.and_then(|entry| entry.comment.clone()).or_else(|| rule.comment.clone()),
             fate,
             certain,
             counter: rule.counter,
+            element: entry.and_then(|entry| element_of(rule, entry)),
             via: self.via.clone(),
         };
-        self.found.push(Found { candidate, mark: state.mark });
+        match self.found.iter_mut().find(|found| same(&found.candidate, &candidate)) {
+            Some(found) => {
+                found.mark = found.mark.join(state.mark);
+                found.candidate.certain |= certain;
+            }
+            None => self.found.push(Found { candidate, mark: state.mark }),
+        }
     }
+}
+
+fn element_of(rule: &Rule, entry: &Entry) -> Option<ElementRef> {
+    match &rule.target {
+        Target::Vmap { map: MapRef::Named(map), .. } => {
+            Some(ElementRef { map: map.clone(), key: entry.text.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// Two ways to one rule.
+fn same(a: &Candidate, b: &Candidate) -> bool {
+    let key = |c: &Candidate| (c.rule, c.backend, c.family, c.hook);
+    key(a) == key(b) && a.chain == b.chain && a.table == b.table && a.element == b.element
 }
 
 impl Cursor {

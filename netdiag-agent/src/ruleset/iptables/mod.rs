@@ -4,6 +4,8 @@ mod matches;
 mod target;
 mod words;
 
+pub use matches::protocol;
+
 use super::model::{Backend, Base, Chain, Counter, Family, Hook, Rule, RuleRef, Table};
 use words::{Words, split_rule};
 
@@ -103,7 +105,7 @@ fn append(table: &mut Table, line: &str) -> bool {
     let mut steps = matches::steps(&parts, family);
     let (effects, target) = target::read(&parts, |chain| table.position(chain).is_some());
     steps.extend(effects);
-    let comment = parts.comment().map(str::to_owned);
+    let comment = parts.comment();
     let Some(chain) = table.chain_mut(&name) else { return false };
     let at = RuleRef::Number(chain.rules.len() as u32 + 1);
     chain.rules.push(Rule { at, steps, target, counter: counted, text: text.to_owned(), comment });

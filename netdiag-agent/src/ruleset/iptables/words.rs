@@ -94,9 +94,11 @@ pub struct Jump<'a> {
 }
 
 impl Parts<'_> {
-    pub fn comment(&self) -> Option<&str> {
-        let block = self.matches.iter().find(|block| block.name == "comment")?;
-        block.options.first().map(Opt::arg)
+    /// All comments of the rule: Calico writes its own mark first and its words second.
+    pub fn comment(&self) -> Option<String> {
+        let blocks = self.matches.iter().filter(|block| block.name == "comment");
+        let comments: Vec<_> = blocks.flat_map(|block| &block.options).map(Opt::arg).collect();
+        (!comments.is_empty()).then(|| comments.join(" "))
     }
 }
 
