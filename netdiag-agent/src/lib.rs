@@ -8,6 +8,7 @@
 
 pub mod engine;
 pub mod event;
+pub mod identity;
 pub mod inventory;
 pub mod ruleset;
 pub mod verdict;

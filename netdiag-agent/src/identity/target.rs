@@ -1,0 +1,177 @@
+//! From what the user typed to the pod, the node that carries it, and the interfaces between them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::error::IdentityError;
+use super::netns::{self, NetnsHandle};
+use super::scene::{Scene, Uplinks, node_facts};
+use super::view::LinkView;
+use crate::event::IfIndex;
+use crate::inventory::{BlindSpot, Delta, Role};
+
+/// What the user typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Name below /run/netns, or path.
+    pub netns: Option<String>,
+    pub pid: Option<u32>,
+    /// A node-side interface of the selected namespace, by default of our own.
+    pub interface: Option<String>,
+    pub uplinks: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkRef {
+    pub ifindex: IfIndex,
+    pub name: Arc<str>,
+}
+
+/// What is to be traced, and all that is known of its surroundings.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub node: NetnsHandle,
+    /// `None`: the node itself is traced.
+    pub pod: Option<NetnsHandle>,
+    /// Without link-local IPv6 addresses, which mean nothing outside their link.
+    pub pod_addresses: Vec<IpAddr>,
+    /// Node-side ends of the pod's veths; in host mode the interface the user named, if it is no uplink.
+    pub pod_links: Vec<LinkRef>,
+    pub uplinks: Vec<LinkRef>,
+    /// Namespaces behind the node's other veths. Never one behind an uplink: its drops did not happen on this node.
+    pub other_pods: Vec<NetnsHandle>,
+    pub deltas: Vec<Delta>,
+    pub blind: Vec<BlindSpot>,
+}
+
+pub fn resolve(selector: &Selector) -> Result<Target, IdentityError> {
+    let own = NetnsHandle::own()?;
+    let selected = match (&selector.netns, selector.pid) {
+        (Some(_), Some(_)) => return Err(IdentityError::TwoSelectors),
+        (Some(what), None) => NetnsHandle::find(what)?,
+        (None, Some(pid)) => NetnsHandle::by_pid(pid)?,
+        (None, None) => own.clone(),
+    };
+    let candidates = candidates(&own)?;
+    let (node, pod) = match &selector.interface {
+        Some(interface) => (
+            selected.clone(),
+            pod_behind(&selected, interface, selector, &candidates)?,
+        ),
+        None => match node_of(&selected, &own, &candidates)? {
+            Some(node) => (node, Some(selected)),
+            None => (selected, None),
+        },
+    };
+    target(Scene::read(node, pod, &candidates)?, selector, &own)
+}
+
+fn target(
+    mut scene: Scene,
+    selector: &Selector,
+    own: &NetnsHandle,
+) -> Result<Target, IdentityError> {
+    if let Some(error) = scene.pod_error.take() {
+        return Err(error);
+    }
+    let mut picture = scene.picture(selector.uplinks(), own)?;
+    if let (Some(interface), None) = (&selector.interface, &scene.pod) {
+        let chosen = scene.link_ref(scene.index_of(interface)?);
+        if !picture.uplinks.contains(&chosen) {
+            picture.pod_links.push(chosen);
+        }
+    }
+    let mut deltas = vec![Delta::Node(node_facts(scene.node.netns()))];
+    deltas.append(&mut picture.deltas);
+    deltas.extend(picture.blind.iter().cloned().map(Delta::Blind));
+    Ok(Target {
+        pod_addresses: scene.pod_addresses(),
+        pod_links: picture.pod_links,
+        uplinks: picture.uplinks,
+        other_pods: picture.other_pods,
+        deltas,
+        blind: picture.blind,
+        node: scene.node,
+        pod: scene.pod,
+    })
+}
+
+impl Selector {
+    pub(super) fn uplinks(&self) -> Uplinks<'_> {
+        if self.uplinks.is_empty() {
+            Uplinks::Guess
+        } else {
+            Uplinks::Typed(&self.uplinks)
+        }
+    }
+}
+
+/// All namespaces, ours first: it is the node in all but nested set-ups.
+pub(super) fn candidates(own: &NetnsHandle) -> Result<Vec<NetnsHandle>, IdentityError> {
+    let mut all = netns::all()?;
+    all.retain(|other| other.netns() != own.netns());
+    all.insert(0, own.clone());
+    Ok(all)
+}
+
+/// The namespace that holds the other end of the pod's veth; `None` when `selected` is traced as a node.
+///
+/// Interface indices do not decide: two namespaces may well use the same. The kernel's own number for the namespace at
+/// the other end does.
+fn node_of(
+    selected: &NetnsHandle,
+    own: &NetnsHandle,
+    candidates: &[NetnsHandle],
+) -> Result<Option<NetnsHandle>, IdentityError> {
+    if selected.netns() == own.netns() {
+        return Ok(None);
+    }
+    let scene = Scene::read(selected.clone(), None, candidates)?;
+    if scene.peers.values().any(|peer| peer.netns() == own.netns()) {
+        return Ok(Some(own.clone()));
+    }
+    if scene.surroundings(Uplinks::Guess)?.is_a_node() {
+        return Ok(None);
+    }
+    let mut links: Vec<(u32, &LinkView)> = scene
+        .view
+        .links
+        .iter()
+        .map(|(index, link)| (*index, link))
+        .collect();
+    // A pod with several veths belongs to whom it sends what it has for the world.
+    let defaults: BTreeSet<u32> = scene.view.default_devices().collect();
+    links.sort_by_key(|(index, _)| (!defaults.contains(index), *index));
+    Ok(links
+        .into_iter()
+        .find_map(|(_, link)| scene.peers.get(&link.leads_to()?.0))
+        .cloned())
+}
+
+/// The pod behind a node-side interface; `None` when there is none or the interface leads off the node.
+fn pod_behind(
+    node: &NetnsHandle,
+    interface: &str,
+    selector: &Selector,
+    candidates: &[NetnsHandle],
+) -> Result<Option<NetnsHandle>, IdentityError> {
+    let scene = Scene::read(node.clone(), None, candidates)?;
+    let index = scene.index_of(interface)?;
+    let surroundings = scene.surroundings(selector.uplinks())?;
+    let uplinks = surroundings.uplinks();
+    let outside = surroundings.outside(&uplinks);
+    if surroundings.role(index, &uplinks, &outside) != Role::PodVeth {
+        return Ok(None);
+    }
+    Ok(scene
+        .view
+        .links
+        .get(&index)
+        .and_then(|link| scene.peers.get(&link.leads_to()?.0))
+        .cloned())
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;
