@@ -7,6 +7,7 @@
 
 mod evaluate;
 pub mod facts;
+pub mod ipset;
 pub mod iptables;
 mod matching;
 pub mod model;
