@@ -14,7 +14,8 @@ pub struct PacketFacts {
     /// `None` for a protocol without ports and for later fragments.
     pub sport: Option<u16>,
     pub dport: Option<u16>,
-    /// As the IP hooks see them: for a bridged packet both are the bridge.
+    /// As the IP hooks see them: for a bridged packet both are the bridge; at POSTROUTING a forwarded packet still has
+    /// the interface it came in by (since Linux 5.7).
     pub iif: Interface,
     pub oif: Interface,
     /// Entered `FORWARD` from a bridge (`br_netfilter`); bridge tables see it too, with the ports below.

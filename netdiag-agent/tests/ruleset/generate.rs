@@ -216,14 +216,15 @@ fn nft_match(rng: &mut Rng) -> String {
             let states = ["new", "established,related", "invalid", "!= new", "{ new, established }"];
             format!("ct state {}", rng.pick(&states))
         }
-        6 => format!("meta mark {}", rng.pick(&["1", "!= 0", "and 0x1 == 0x1", "and 0x6 != 0x2", "> 1"])),
+        6 => format!("meta mark {}", rng.pick(&["1", "!= 0", "and 0x1 == 0x1", "and 0x6 != 0x2", "1-2"])),
         7 => {
             let names = ["\"vpod\"", "\"vout\"", "\"v*\"", "\"lo\""];
             format!("{} {ne}{}", rng.pick(&["iifname", "oifname"]), rng.pick(&names))
         }
-        8 => format!("meta length {} {}", rng.pick(&["<", ">"]), rng.range(28, 80)),
+        // Not `<` beside a `>`: nft 1.0.6 lists `meta length < 29 meta mark > 1` as `meta mark != 29-1`.
+        8 => format!("meta length {ne}{}-{}", rng.range(28, 50), rng.range(51, 80)),
         9 => format!("fib daddr type {ne}{}", rng.pick(&["local", "unicast"])),
-        _ => format!("ip ttl {} 64", rng.pick(&["==", "<", "!="])),
+        _ => format!("ip ttl {}", rng.pick(&["== 64", "!= 64", "1-63"])),
     }
 }
 

@@ -113,8 +113,8 @@ impl Packet {
             sport: ports.then_some(self.sport),
             dport: ports.then_some(self.dport),
             iif: match hook {
-                // POSTROUTING hooks get no input device.
-                Hook::Output | Hook::Postrouting => Interface::None,
+                Hook::Output => Interface::None,
+                // The kernel hands the input device on to POSTROUTING since 5.7.
                 _ => named("vpod"),
             },
             oif: match hook {

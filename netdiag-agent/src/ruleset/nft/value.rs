@@ -82,7 +82,8 @@ pub fn pattern(kind: Kind, value: &Value) -> Pattern {
     }
     if let Some([low, high]) = value.get("range").and_then(Value::as_array).map(Vec::as_slice) {
         return match (number(kind, low), number(kind, high)) {
-            (Some(low), Some(high)) => Pattern::Range(low, high),
+            // nft 1.0.6 joins `<` of one field and `>` of the next to a range that is none.
+            (Some(low), Some(high)) if low <= high => Pattern::Range(low, high),
             _ => Pattern::Unknown,
         };
     }
