@@ -13,6 +13,16 @@ pub fn narrow(candidates: &[Candidate], before: &Ruleset, after: &Ruleset, drops
     candidates.iter().zip(&moves).filter(|(_, moved)| keep(moved)).map(|(candidate, _)| candidate.clone()).collect()
 }
 
+impl Candidate {
+    /// Packets its counter took from one reading to the next; `None` when it counts nothing.
+    pub fn moved(&self, before: &Ruleset, after: &Ruleset) -> Option<u64> {
+        match moved(self, before, after) {
+            Move::By(packets) => Some(packets),
+            Move::Uncounted | Move::NeverCounted => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
     By(u64),
