@@ -42,4 +42,5 @@ pub mod inventory;
 pub mod kernel;
 pub mod recording;
 pub mod replay;
+pub mod ruleset;
 pub mod verdict;

@@ -183,8 +183,8 @@ fn skip_tags<B: Bytes>(bytes: B, mut at: u32, protocol: u16) -> u32 {
     if !is_tag(protocol) {
         return at;
     }
-    // The outer tag of QinQ is always in `skb->vlan_tci`; two more is what a provider bridge can add.
-    for _ in 0..2 {
+    // QinQ has two, a provider backbone three; from TC on the outermost is in `skb->vlan_tci`.
+    for _ in 0..3 {
         let [_, _, high, low] = bytes.read::<[u8; 4]>(at);
         match u16::from_be_bytes([high, low]) {
             ETH_P_IP | ETH_P_IPV6 => return at + 4,

@@ -130,9 +130,7 @@ fn cargo(subcommand: &str) -> Command {
 
 /// The programs that the rings run: netdiag itself, the lab, the guest's init.
 pub fn build() -> Command {
-    let mut command = cargo("build");
-    command.arg("--quiet");
-    command
+    cargo("build")
 }
 
 fn unit_tests() -> Command {

@@ -9,7 +9,7 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
 };
-use aya::programs::{BtfTracePoint, SchedClassifier, TcAttachType};
+use aya::programs::{BtfTracePoint, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Btf, Ebpf};
 
 use super::clsact;
@@ -79,7 +79,7 @@ fn tracepoint_program<'a>(
         .ok_or("not in the eBPF object")?;
     program
         .try_into()
-        .map_err(|error: aya::programs::ProgramError| explain(&error))
+        .map_err(|error: ProgramError| explain(&error))
 }
 
 /// Loads the two TC programs, which are attached per interface later.
@@ -98,7 +98,7 @@ fn tc_program<'a>(ebpf: &'a mut Ebpf, hook: &HookSpec) -> Result<&'a mut SchedCl
         .ok_or("not in the eBPF object")?;
     program
         .try_into()
-        .map_err(|error: aya::programs::ProgramError| explain(&error))
+        .map_err(|error: ProgramError| explain(&error))
 }
 
 fn tc_hooks() -> impl Iterator<Item = (&'static HookSpec, Pass)> {
@@ -108,10 +108,12 @@ fn tc_hooks() -> impl Iterator<Item = (&'static HookSpec, Pass)> {
     })
 }
 
-/// Attaches both TC programs to one interface. `None`: the interface is gone, which is no error.
+/// Attaches both TC programs to one interface, in the name of process `pid`. `None`: the interface is gone, which is no
+/// error.
 pub fn interface(
     ebpf: &mut Ebpf,
     mode: TcMode,
+    pid: u32,
     wanted: &WatchInterface,
 ) -> Result<Option<Watched>, KernelError> {
     let path = wanted.netns.clone();
@@ -121,7 +123,8 @@ pub fn interface(
     };
     let namespace = netns::open(wanted.netns.as_deref()).map_err(fail)?;
     let inode = netns::inode(&namespace).map_err(fail)?;
-    let attached = netns::within(&namespace, || attach_here(ebpf, mode, wanted)).map_err(fail)?;
+    let attached =
+        netns::within(&namespace, || attach_here(ebpf, mode, pid, wanted)).map_err(fail)?;
     let Some((links, own_qdisc)) = attached.map_err(|why| KernelError::Attach {
         interface: wanted.name.to_string(),
         why,
@@ -148,20 +151,24 @@ pub fn interface(
 type Attached = Option<(Vec<SchedClassifierLink>, bool)>;
 
 /// In the interface's namespace. Says whether the clsact qdisc is ours.
-fn attach_here(ebpf: &mut Ebpf, mode: TcMode, wanted: &WatchInterface) -> Result<Attached, String> {
+fn attach_here(
+    ebpf: &mut Ebpf,
+    mode: TcMode,
+    pid: u32,
+    wanted: &WatchInterface,
+) -> Result<Attached, String> {
     // The name may have changed since it was read; the index does not.
     let Some(name) = name_of(wanted.ifindex) else {
         return Ok(None);
     };
-    let own_qdisc = mode == TcMode::Clsact
-        && match qdisc_add_clsact(&name) {
-            Ok(()) => true,
-            Err(TcError::AlreadyAttached) => false,
-            Err(error) => return Err(explain(&error)),
-        };
+    let own_qdisc = mode == TcMode::Clsact && add_qdisc(wanted.ifindex, &name)?;
     let mut links = Vec::new();
     for (hook, pass) in tc_hooks() {
-        match attach_one(ebpf, hook, pass, mode, &name) {
+        let attached = tc_program(ebpf, hook).and_then(|program| match mode {
+            TcMode::Tcx => attach_tcx(program, pass, &name),
+            TcMode::Clsact => attach_clsact(program, pass, &name, clsact::handle(pid, own_qdisc)),
+        });
+        match attached {
             Ok(link) => links.push(link),
             Err(_) if name_of(wanted.ifindex).is_none() => return Ok(None),
             Err(why) => {
@@ -176,39 +183,70 @@ fn attach_here(ebpf: &mut Ebpf, mode: TcMode, wanted: &WatchInterface) -> Result
     Ok(Some((links, own_qdisc)))
 }
 
-fn name_of(ifindex: IfIndex) -> Option<String> {
-    let name = nix::net::if_::if_indextoname(ifindex.0).ok()?;
-    Some(name.to_string_lossy().into_owned())
+/// Makes sure there is a clsact qdisc. True when it was not there before.
+fn add_qdisc(ifindex: IfIndex, name: &str) -> Result<bool, String> {
+    match qdisc_add_clsact(name) {
+        Ok(()) => Ok(true),
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
+            // A plain ingress qdisc sits in the same place and would run the egress program on ingress.
+            match clsact::has_clsact(ifindex.0 as i32) {
+                Ok(true) => Ok(false),
+                Ok(false) => Err("an ingress qdisc is in the place of clsact".to_owned()),
+                Err(error) => Err(explain(&error)),
+            }
+        }
+        Err(error) => Err(explain(&error)),
+    }
 }
 
-fn attach_one(
-    ebpf: &mut Ebpf,
-    hook: &HookSpec,
+fn name_of(ifindex: IfIndex) -> Option<String> {
+    let name = nix::net::if_::if_indextoname(ifindex.0).ok()?;
+    // nix takes the null pointer of a missing interface for success and gives an empty name.
+    let name = name.to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
+}
+
+/// First in both directions, as below: a program before us that ends the chain would hide the packet.
+fn attach_tcx(
+    program: &mut SchedClassifier,
     pass: Pass,
-    mode: TcMode,
     interface: &str,
 ) -> Result<SchedClassifierLink, String> {
-    let program = tc_program(ebpf, hook)?;
+    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+    attach_with(program, pass, interface, first).map_err(|error| explain(&error))
+}
+
+fn attach_clsact(
+    program: &mut SchedClassifier,
+    pass: Pass,
+    interface: &str,
+    handle: u32,
+) -> Result<SchedClassifierLink, String> {
+    let at = |priority| {
+        TcAttachOptions::Netlink(NlOptions {
+            priority,
+            handle: TcHandle::from(handle),
+            classid: None,
+        })
+    };
+    // Priority 1 may belong to a filter of another kind; 0 asks the kernel for one before all others.
+    attach_with(program, pass, interface, at(1))
+        .or_else(|_| attach_with(program, pass, interface, at(0)))
+        .map_err(|error| explain(&error))
+}
+
+fn attach_with(
+    program: &mut SchedClassifier,
+    pass: Pass,
+    interface: &str,
+    options: TcAttachOptions,
+) -> Result<SchedClassifierLink, ProgramError> {
     let direction = match pass {
         Pass::Received => TcAttachType::Ingress,
         Pass::Sent => TcAttachType::Egress,
     };
-    // First in both directions: a program before us that ends the chain would hide the packet.
-    let options = match mode {
-        TcMode::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
-        TcMode::Clsact => {
-            let handle = clsact::handle(std::process::id());
-            TcAttachOptions::Netlink(NlOptions {
-                priority: 1,
-                handle: TcHandle::from(handle),
-                classid: None,
-            })
-        }
-    };
-    let id = program
-        .attach_with_options(interface, direction, options)
-        .map_err(|error| explain(&error))?;
-    program.take_link(id).map_err(|error| explain(&error))
+    let id = program.attach_with_options(interface, direction, options)?;
+    program.take_link(id)
 }
 
 impl Drop for Watched {

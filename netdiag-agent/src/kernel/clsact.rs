@@ -15,8 +15,12 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// Begins the name of each of our TC programs.
 const NAME_PREFIX: &str = "netdiag_";
-/// Upper byte of our handles; the process id fills the other three (`PID_MAX_LIMIT` is 2^22).
+/// Upper byte of our handles.
 const TAG: u32 = 0x4e;
+/// The qdisc under the filter is ours too.
+const OWN_QDISC: u32 = 1 << 23;
+/// The rest of a handle is the process id (`PID_MAX_LIMIT` is 2^22).
+const PID: u32 = (1 << 22) - 1;
 const RECEIVE_BUFFER: usize = 64 << 10;
 
 pub const INGRESS: TcHandle = TcHandle {
@@ -48,7 +52,11 @@ impl Filter {
             .name
             .as_deref()
             .is_some_and(|name| name.starts_with(NAME_PREFIX));
-        (ours && handle >> 24 == TAG).then_some(handle & 0x00ff_ffff)
+        (ours && handle >> 24 == TAG).then_some(handle & PID)
+    }
+
+    fn has_own_qdisc(&self) -> bool {
+        u32::from(self.header.handle) & OWN_QDISC != 0
     }
 
     /// Its maker still holds the program. Asking for the program and not only for the process keeps a reused process id
@@ -72,8 +80,8 @@ impl Filter {
 }
 
 /// The handle that marks our filters.
-pub fn handle(pid: u32) -> u32 {
-    TAG << 24 | (pid & 0x00ff_ffff)
+pub const fn handle(pid: u32, own_qdisc: bool) -> u32 {
+    TAG << 24 | if own_qdisc { OWN_QDISC } else { 0 } | (pid & PID)
 }
 
 /// Removes filters of ours whose process is gone, from every interface of this namespace. Returns how many.
@@ -81,22 +89,22 @@ pub fn sweep() -> io::Result<usize> {
     let mut removed = 0;
     for interface in nix::net::if_::if_nameindex()?.iter() {
         let ifindex = interface.index() as i32;
-        let mut touched = false;
+        let mut own_qdisc = false;
         for filter in filters(ifindex)? {
             if filter.owner().is_some_and(|pid| !filter.in_use(pid)) {
                 delete_filter(&filter)?;
                 removed += 1;
-                touched = true;
+                own_qdisc |= filter.has_own_qdisc();
             }
         }
-        if touched {
+        if own_qdisc {
             remove_unused_qdisc(ifindex)?;
         }
     }
     Ok(removed)
 }
 
-/// Removes the clsact qdisc if no filter is left on it.
+/// Removes the clsact qdisc, unless somebody else has a filter on it by now.
 pub fn remove_unused_qdisc(ifindex: i32) -> io::Result<()> {
     if has_filters(ifindex)? {
         return Ok(());
@@ -111,6 +119,16 @@ pub fn remove_unused_qdisc(ifindex: i32) -> io::Result<()> {
         .attributes
         .push(TcAttribute::Kind("clsact".to_owned()));
     request(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK).map(|_| ())
+}
+
+/// The interface has a clsact qdisc.
+pub fn has_clsact(ifindex: i32) -> io::Result<bool> {
+    let dump = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(ifindex));
+    // The kernel ignores the index in a dump of qdiscs.
+    Ok(request(dump, NLM_F_DUMP)?.iter().any(|qdisc| {
+        let is_clsact = |a: &TcAttribute| matches!(a, TcAttribute::Kind(kind) if kind == "clsact");
+        qdisc.header.index == ifindex && qdisc.attributes.iter().any(is_clsact)
+    }))
 }
 
 fn delete_filter(filter: &Filter) -> io::Result<()> {
@@ -209,6 +227,7 @@ fn collect(mut datagram: &[u8], found: &mut Vec<TcMessage>) -> io::Result<bool> 
     while !datagram.is_empty() {
         let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let step = (message.header.length as usize).next_multiple_of(4);
         match message.payload {
             NetlinkPayload::Done(_) => return Ok(true),
             NetlinkPayload::Error(error) => {
@@ -216,13 +235,17 @@ fn collect(mut datagram: &[u8], found: &mut Vec<TcMessage>) -> io::Result<bool> 
                     Err(io::Error::from_raw_os_error(-code.get()))
                 });
             }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewTrafficFilter(filter)) => {
-                found.push(filter)
-            }
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewTrafficFilter(message)
+                | RouteNetlinkMessage::NewQueueDiscipline(message),
+            ) => found.push(message),
             _ => {}
         }
-        let step = (message.header.length as usize).next_multiple_of(4);
         datagram = datagram.get(step.max(16)..).unwrap_or(&[]);
     }
     Ok(false)
 }
+
+#[cfg(test)]
+#[path = "clsact_tests.rs"]
+mod tests;

@@ -21,6 +21,8 @@ mod doctor;
 mod error;
 mod facts;
 mod filter;
+#[cfg(test)]
+mod header_tests;
 mod hooks;
 #[cfg(test)]
 mod lab;

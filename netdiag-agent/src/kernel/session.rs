@@ -252,7 +252,8 @@ impl Session {
     /// Puts the TC programs on one more interface. One that is gone is no error.
     pub fn watch_interface(&mut self, wanted: &WatchInterface) -> Result<(), KernelError> {
         let Some(mode) = self.tc else { return Ok(()) };
-        if let Some(watched) = attach::interface(&mut self.ebpf, mode, wanted)? {
+        if let Some(watched) = attach::interface(&mut self.ebpf, mode, std::process::id(), wanted)?
+        {
             self.names
                 .interfaces
                 .insert(watched.ifindex.0, (watched.netns, watched.name.clone()));
@@ -280,6 +281,12 @@ impl Session {
         addresses
             .iter()
             .try_for_each(|address| self.filter.add_address(*address))
+    }
+
+    /// Takes the path of kernels without tcx from here on.
+    #[cfg(test)]
+    pub(super) fn force_clsact(&mut self) {
+        self.tc = Some(TcMode::Clsact);
     }
 
     /// Counters of one hook since the start.
@@ -345,7 +352,7 @@ pub(super) fn read_facts() -> Result<Facts, KernelError> {
     })
 }
 
-fn load_object(
+pub(super) fn load_object(
     facts: &Facts,
     capabilities: &Capabilities,
     watch: &Watch,
