@@ -101,7 +101,13 @@ impl Engine {
                 self.waiting
                     .insert((event.at, event.cpu, self.arrivals), event);
             }
-            Input::Inventory(delta) => self.inventory.apply(delta),
+            Input::Inventory(delta) => {
+                let rules = matches!(delta, Delta::Rules(_));
+                self.inventory.apply(delta);
+                if rules {
+                    self.reopen_firewall_deaths();
+                }
+            }
             Input::Lost { at, count, .. } => self.lost(at, count),
             Input::Tick(now) => {
                 let ripe = Ktime(now.0.saturating_sub(HOLD.0));

@@ -321,6 +321,8 @@ pub struct Route {
     pub output: Option<Arc<str>>,
     /// Positive errno of an error route, 0 for a usable one.
     pub error: u16,
+    /// Interface it leads out by; for local delivery the one the packet came in by.
+    pub oif: Option<IfIndex>,
 }
 
 /// Neighbour states, `NUD_*` of `linux/neighbour.h`.

@@ -77,7 +77,9 @@ pub struct Record {
     pub tail: u8,
     pub _pad: u8,
     pub ct_zone: u16,
-    pub _pad2: [u8; 6],
+    pub _pad2: [u8; 2],
+    /// Index of `skb_dst(skb)->dev`: the interface the packet is to leave by (or the one it came in by, for local delivery).
+    pub dst_ifindex: u32,
     pub ifname: [u8; 16],
     pub packet: Tuple,
     pub inner: Tuple,

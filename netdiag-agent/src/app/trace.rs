@@ -52,9 +52,15 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let addresses = options.to.as_ref().map(Destination::addresses).transpose()?.unwrap_or_default();
     let target = identity::resolve(&selector(options))?;
     kernel::sweep_leftovers(Some(target.node.path()))?;
+    // Both take a tenth of a second or more, and neither needs the other.
+    let reader = tokio::task::spawn_blocking({
+        let target = target.clone();
+        move || News::rules(&target)
+    });
     let session = Session::start(&watch(options, &target, &addresses))?;
+    let rules = reader.await.unwrap_or_default();
     let mut trace = Trace::new(options, style, session, &target)?;
-    trace.begin(&target)?;
+    trace.begin(&target, rules)?;
     trace.announce(options, &target);
     let ended = trace.follow(options, &target, signals).await;
     let code = trace.end();
@@ -160,7 +166,7 @@ impl Trace {
     }
 
     /// Tells the engine what is known before the first packet.
-    fn begin(&mut self, target: &Target) -> Result<(), Error> {
+    fn begin(&mut self, target: &Target, rules: Vec<Delta>) -> Result<(), Error> {
         let deltas = target.deltas.iter().cloned().map(|delta| match delta {
             Delta::Node(mut node) => {
                 node.tier = self.session.tier();
@@ -170,7 +176,7 @@ impl Trace {
             other => other,
         });
         let blind = target.blind.iter().cloned().chain(self.session.blind().iter().cloned()).map(Delta::Blind);
-        let all: Vec<Delta> = deltas.chain(blind).chain(self.news.counters()).collect();
+        let all: Vec<Delta> = deltas.chain(blind).chain(self.news.counters()).chain(rules).collect();
         all.into_iter().try_for_each(|delta| self.feed(Input::Inventory(delta)))
     }
 
@@ -216,6 +222,7 @@ impl Trace {
                     }
                 }
                 _ = tick.tick() => {
+                    self.news.poll_rules(Instant::now());
                     self.feed(Input::Tick(now()))?;
                     self.progress.flows(self.report.flows(), self.report.failing());
                     if command.drained(&self.engine) {
@@ -279,7 +286,8 @@ impl Trace {
     fn end(mut self) -> Result<u8, Error> {
         let rest = self.session.drain();
         self.take(rest)?;
-        for delta in self.news.counters() {
+        let last_words = self.news.last_rules().into_iter().chain(self.news.counters());
+        for delta in last_words.collect::<Vec<_>>() {
             self.feed(Input::Inventory(delta))?;
         }
         self.feed(Input::Stop(now()))?;

@@ -224,6 +224,7 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
                 direction: found.direction,
                 spot,
                 ifname: event.place.ifname.clone(),
+                iif: event.place.iif,
                 kind: drops::kind(drop, packet.ttl),
                 drop: drop.clone(),
                 packet: Some(packet.clone()),
@@ -327,6 +328,7 @@ fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, e
         direction: found.direction,
         spot,
         ifname: None,
+        iif: None,
         kind,
         drop: crate::event::Drop {
             reason: None,

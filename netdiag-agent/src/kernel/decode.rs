@@ -243,6 +243,7 @@ fn dropped(record: &Record, bytes: &[u8], names: &mut Names) -> Drop {
             input: names.symbol(record.dst_input),
             output: names.symbol(record.dst_output),
             error: record.dst_error.unsigned_abs(),
+            oif: (record.dst_ifindex != 0).then_some(IfIndex(record.dst_ifindex)),
         }),
     }
 }

@@ -209,6 +209,7 @@ impl From<&event::Drop> for Drop {
                 input: text(route.input.as_ref()),
                 output: text(route.output.as_ref()),
                 error: route.error,
+                oif: route.oif.map(|index| index.0),
             }),
         }
     }
@@ -224,6 +225,7 @@ impl From<Drop> for event::Drop {
                 input: symbol(route.input),
                 output: symbol(route.output),
                 error: route.error,
+                oif: route.oif.map(IfIndex),
             }),
         }
     }
