@@ -162,7 +162,7 @@ fn hop(expect: &Expect, verdict: &Value) -> Vec<String> {
     let wrong = expect
         .component
         .iter()
-        .filter(|(key, value)| text(found, &format!("/component/{key}")) != *value);
+        .filter(|(key, value)| word(&found["component"][key]) != *value);
     wrong
         .map(|(key, value)| {
             format!(
