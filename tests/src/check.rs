@@ -39,6 +39,13 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// A string as it is, anything else as JSON writes it.
+fn word(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// By DESIGN §5.
 pub fn is_failing(verdict: &Value) -> bool {
     !matches!(text(verdict, "/outcome"), "DELIVERED" | "UNDETERMINED")
