@@ -41,7 +41,9 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 
 /// A string as it is, anything else as JSON writes it.
 fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// By DESIGN §5.
