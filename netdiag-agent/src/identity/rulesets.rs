@@ -43,7 +43,10 @@ fn read_here() -> RulesetSnapshot {
             scope.spawn(|| save_legacy("ip6tables", Family::Ip6)),
         ];
         let tables = nft_tables();
-        let parts: Vec<_> = readers.into_iter().filter_map(|reader| reader.join().ok()).collect();
+        let parts: Vec<_> = readers
+            .into_iter()
+            .filter_map(|reader| reader.join().ok())
+            .collect();
         (parts, tables)
     });
     match tables {
@@ -104,11 +107,17 @@ enum Failure {
     #[error("{program} failed: {stderr}")]
     Failed { program: String, stderr: String },
     #[error("read the output of {program}: {cause}")]
-    Parse { program: String, cause: serde_json::Error },
+    Parse {
+        program: String,
+        cause: serde_json::Error,
+    },
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<String, Failure> {
-    let output = Command::new(program).args(arguments).env("LC_ALL", "C").output();
+    let output = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .output();
     let output = output.map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => Failure::Missing(program.to_owned()),
         _ => Failure::Run {
@@ -131,19 +140,29 @@ fn save_nft(program: &str, family: Family) -> Part {
     let text = run(&format!("{program}-nft-save"), &["-c"]).or_else(|_| {
         let plain = format!("{program}-save");
         let text = run(&plain, &["-c"])?;
-        if speaks_nft(&text) { Ok(text) } else { Err(Failure::Missing(format!("{program}-nft-save"))) }
+        if speaks_nft(&text) {
+            Ok(text)
+        } else {
+            Err(Failure::Missing(format!("{program}-nft-save")))
+        }
     });
     text.map_or_else(
         |_| Part::default(),
         |text| {
             let parsed = iptables::parse(&text, Backend::IptablesNft, family);
-            Part::of(parsed.tables, &parsed.strange, &format!("{program}-nft-save"))
+            Part::of(
+                parsed.tables,
+                &parsed.strange,
+                &format!("{program}-nft-save"),
+            )
         },
     )
 }
 
 fn speaks_nft(text: &str) -> bool {
-    text.lines().next().is_some_and(|header| header.contains("(nf_tables)"))
+    text.lines()
+        .next()
+        .is_some_and(|header| header.contains("(nf_tables)"))
 }
 
 fn save_legacy(program: &str, family: Family) -> Part {
@@ -151,7 +170,9 @@ fn save_legacy(program: &str, family: Family) -> Part {
     let text = run(&name, &["-c"]).or_else(|failure| {
         // Before iptables 1.8 there was only one.
         let text = run(&format!("{program}-save"), &["-c"]);
-        text.ok().filter(|text| !text.is_empty() && !speaks_nft(text)).ok_or(failure)
+        text.ok()
+            .filter(|text| !text.is_empty() && !speaks_nft(text))
+            .ok_or(failure)
     });
     match text {
         Ok(text) => {
@@ -159,7 +180,9 @@ fn save_legacy(program: &str, family: Family) -> Part {
             Part::of(parsed.tables, &parsed.strange, &name)
         }
         // The kernel knows whether anybody ever made such a table here.
-        Err(failure) if has_legacy_tables(program) => Part::blind(&format!("{program}-legacy rules"), &failure),
+        Err(failure) if has_legacy_tables(program) => {
+            Part::blind(&format!("{program}-legacy rules"), &failure)
+        }
         Err(_) => Part::default(),
     }
 }
@@ -188,11 +211,15 @@ fn not_json(cause: serde_json::Error) -> Failure {
 fn covered(parts: &[Part]) -> HashSet<(Family, String)> {
     let tables = parts.iter().flat_map(|part| &part.tables);
     let nft = tables.filter(|table| table.backend == Backend::IptablesNft);
-    nft.map(|table| (table.family, table.name.clone())).collect()
+    nft.map(|table| (table.family, table.name.clone()))
+        .collect()
 }
 
 fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) -> Part {
-    let wanted: Vec<_> = tables.iter().filter(|table| !covered.contains(*table)).collect();
+    let wanted: Vec<_> = tables
+        .iter()
+        .filter(|table| !covered.contains(*table))
+        .collect();
     let mut all = Part::default();
     let mut take = |text: Result<String, Failure>, what: &str| {
         let parsed = text.and_then(|text| nft::parse(&text).map_err(not_json));
@@ -205,7 +232,8 @@ fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) ->
     };
     if wanted.len() > MANY_TABLES {
         take(run("nft", &["-j", "list", "ruleset"]), "nft rules");
-        all.tables.retain(|table| !covered.contains(&(table.family, table.name.clone())));
+        all.tables
+            .retain(|table| !covered.contains(&(table.family, table.name.clone())));
     } else {
         for (family, name) in wanted {
             let text = run("nft", &["-j", "list", "table", family.name(), name]);
@@ -219,13 +247,17 @@ fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) ->
 fn read_ipsets(snapshot: &mut RulesetSnapshot) {
     let asks = |step: &Step| matches!(step, Step::Match(Match::Ipset { .. }));
     let chains = snapshot.ruleset.tables.iter().flat_map(Table::chains);
-    let asked = chains.flat_map(|chain| &chain.rules).any(|rule| rule.steps.iter().any(asks));
+    let asked = chains
+        .flat_map(|chain| &chain.rules)
+        .any(|rule| rule.steps.iter().any(asks));
     if !asked {
         return;
     }
     match run("ipset", &["save"]) {
         Ok(text) => snapshot.ruleset.ipsets = ipset::parse(&text),
-        Err(failure) => snapshot.blind.push(spot("members of ipsets", failure.to_string())),
+        Err(failure) => snapshot
+            .blind
+            .push(spot("members of ipsets", failure.to_string())),
     }
 }
 
