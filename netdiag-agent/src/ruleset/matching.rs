@@ -228,6 +228,7 @@ impl View<'_> {
                 };
                 let nat = ct::SNAT | ct::DNAT;
                 match (state, self.facts.ct.status) {
+                    (CtState::NoEntry, _) => Bits::known(0).forget(state.bit()),
                     (CtState::Invalid | CtState::Untracked, _) => Bits::known(state.bit()),
                     (_, None) => Bits {
                         value: state.bit(),
@@ -247,10 +248,8 @@ impl View<'_> {
     fn ct_field(&self, field: Field, state: &State) -> Fact<'_> {
         let known = &self.facts.ct;
         match (state.ct, known.state) {
-            (CtView::None | CtView::Untracked, _)
-            | (CtView::AsFacts, Some(CtState::Invalid | CtState::Untracked)) => {
-                return Fact::Absent;
-            }
+            (CtView::None | CtView::Untracked, _) => return Fact::Absent,
+            (CtView::AsFacts, Some(known)) if !known.has_entry() => return Fact::Absent,
             (CtView::Unknown, _) => return Fact::Unknown,
             (CtView::AsFacts, _) => {}
         }

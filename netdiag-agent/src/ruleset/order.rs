@@ -75,7 +75,7 @@ fn passes_nat(facts: &PacketFacts) -> Tri {
     match (facts.ct.state, confirmed) {
         (Some(CtState::New | CtState::Related), Some(confirmed)) => Tri::from(!confirmed),
         (Some(CtState::New | CtState::Related) | None, _) => Tri::Maybe,
-        (Some(CtState::Established | CtState::Invalid | CtState::Untracked), _) => Tri::No,
+        (Some(_), _) => Tri::No,
     }
 }
 

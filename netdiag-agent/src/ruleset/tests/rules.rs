@@ -111,6 +111,73 @@ fn an_undecidable_detour_that_loses_nothing_costs_no_certainty() {
 }
 
 #[test]
+fn an_event_without_an_entry_is_invalid_or_untracked() {
+    let rule = |state| {
+        format!("*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack {state} -j DROP\nCOMMIT\n")
+    };
+    let mut facts = syn("10.0.0.1:1", "10.0.0.2:2");
+    facts.ct = CtFacts::no_entry();
+    let candidates =
+        |state| evaluate(&saved(&rule(state), Backend::Legacy), Hook::Forward, &facts).candidates;
+    let certain = |state| {
+        candidates(state)
+            .iter()
+            .map(|found| found.certain)
+            .collect::<Vec<_>>()
+    };
+    assert!(candidates("--ctstate NEW").is_empty());
+    assert_eq!(certain("--ctstate INVALID"), [false]);
+    assert_eq!(certain("! --ctstate NEW,ESTABLISHED"), [true]);
+}
+
+#[test]
+fn chains_in_front_of_nat_see_the_ends_before_it() {
+    let text = |dst| {
+        format!("*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d {dst}/32 -j DROP\nCOMMIT\n")
+    };
+    let tuple = |src: &str, dst: &str| Tuple {
+        proto: Proto::TCP,
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+    };
+    let packet = crate::event::Packet {
+        tuple: tuple("10.244.1.7:40000", "10.244.2.5:8080"),
+        inner: None,
+        tcp: None,
+        icmp: None,
+        ttl: 64,
+        ip_id: 1,
+        len: 60,
+        dont_fragment: true,
+        fragment: false,
+        mark: 0,
+        skb: None,
+    };
+    let conntrack = crate::event::Conntrack {
+        status: crate::event::CtStatus(0),
+        reply: false,
+        related: false,
+        orig: tuple("10.244.1.7:40000", "10.96.12.34:80"),
+        answer: tuple("10.244.2.5:8080", "10.244.1.7:40000"),
+        tcp_state: 0,
+        zone: 0,
+    };
+    let facts = PacketFacts::of_event(Hook::Prerouting, &packet, Some(&conntrack));
+    assert_eq!(facts.ct.state, Some(CtState::New));
+    proven(
+        &saved(&text("10.96.12.34"), Backend::Legacy),
+        Hook::Prerouting,
+        &facts,
+    );
+    let behind = evaluate(
+        &saved(&text("10.244.2.5"), Backend::Legacy),
+        Hook::Prerouting,
+        &facts,
+    );
+    assert_eq!(behind, Evaluation::default());
+}
+
+#[test]
 fn nat_chains_see_new_connections_only() {
     let json = r#"{"nftables": [{"table": {"family": "ip", "name": "t", "handle": 1}},
         {"chain": {"family": "ip", "table": "t", "name": "c", "handle": 1, "type": "nat", "hook": "prerouting", "prio": -100, "policy": "drop"}}]}"#;
