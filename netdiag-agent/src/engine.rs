@@ -1,18 +1,44 @@
 //! The one door into the core: inputs go in, verdicts come out.
 //!
 //! Pure: no I/O, no clock (time is an argument), no async. It cannot fail.
+//!
+//! Events of different CPUs arrive out of order. They wait [`HOLD`] in a queue sorted by kernel time, so that flows see
+//! them in the order in which they happened; any interleaving of the CPUs' streams yields the same verdicts.
+
+mod apply;
+mod judge;
+
+use std::collections::{BTreeMap, HashMap};
 
 use crate::event::{Event, HookId, Ktime, Span};
+use crate::flow::{FlowId, FlowTable};
 use crate::inventory::{Delta, Inventory};
-use crate::verdict::Verdict;
+use crate::verdict::{Neighbours, Verdict};
+
+/// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
+const HOLD: Span = Span::millis(15);
+
+/// Flows kept; the oldest makes room for the next.
+const MAX_FLOWS: usize = 16_384;
+
+/// Neighbour entries remembered.
+const MAX_NEIGHBOURS: usize = 4_096;
 
 /// Everything that can happen to the core.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every input is an event; a box each would cost more"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     Event(Event),
     Inventory(Delta),
     /// Events or map entries lost since the last such input, at this hook.
-    Lost { hook: HookId, at: Ktime, count: u64 },
+    Lost {
+        hook: HookId,
+        at: Ktime,
+        count: u64,
+    },
     /// It is now this late; deadlines may have passed.
     Tick(Ktime),
     /// The trace ends: decide what can be decided.
@@ -28,7 +54,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { no_answer: Span::millis(3000) }
+        Self {
+            no_answer: Span::millis(3000),
+        }
     }
 }
 
@@ -37,25 +65,91 @@ impl Default for Config {
 pub struct Engine {
     config: Config,
     inventory: Inventory,
+    flows: FlowTable,
+    neighbours: Neighbours,
+    /// Events not yet old enough, by time, CPU and order of arrival.
+    waiting: BTreeMap<(Ktime, u32, u64), Event>,
+    arrivals: u64,
+    /// Flows changed since they were last judged, or not yet decided.
+    open: BTreeMap<FlowId, judge::Open>,
+    decided: HashMap<FlowId, judge::Decided>,
+    /// Time and number of losses, for the flows alive then.
+    losses: Vec<(Ktime, u64)>,
 }
 
 impl Engine {
     pub fn new(config: Config) -> Self {
-        Self { config, inventory: Inventory::default() }
+        Self {
+            config,
+            inventory: Inventory::default(),
+            flows: FlowTable::new(MAX_FLOWS),
+            neighbours: Neighbours::new(),
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+            open: BTreeMap::new(),
+            decided: HashMap::new(),
+            losses: Vec::new(),
+        }
     }
 
     /// Takes one input; returns the verdicts it decided, in order.
     pub fn step(&mut self, input: Input) -> Vec<Verdict> {
-        let _ = (&self.config, input);
-        Vec::new()
+        let mut verdicts = Vec::new();
+        match input {
+            Input::Event(event) => {
+                self.arrivals += 1;
+                self.waiting
+                    .insert((event.at, event.cpu, self.arrivals), event);
+            }
+            Input::Inventory(delta) => {
+                let rules = matches!(delta, Delta::Rules(_));
+                self.inventory.apply(delta);
+                if rules {
+                    self.reopen_firewall_deaths();
+                }
+            }
+            Input::Lost { at, count, .. } => self.lost(at, count),
+            Input::Tick(now) => {
+                let ripe = Ktime(now.0.saturating_sub(HOLD.0));
+                self.digest(ripe, &mut verdicts);
+                self.judge(now, false, &mut verdicts);
+            }
+            Input::Stop(now) => {
+                self.digest(Ktime(u64::MAX), &mut verdicts);
+                self.judge(now, true, &mut verdicts);
+            }
+        }
+        verdicts
     }
 
     /// Some flow is still undecided and may yet be.
     pub fn pending(&self) -> bool {
-        false
+        !self.waiting.is_empty() || self.open.values().any(|open| !open.settled)
+    }
+
+    /// Flows seen so far.
+    pub fn flow_count(&self) -> usize {
+        self.flows.iter().count()
     }
 
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// Many losses at one time count as one entry; the list stays as short as the trace is in ticks.
+    fn lost(&mut self, at: Ktime, count: u64) {
+        match self.losses.last_mut() {
+            Some((last, sum)) if at.since(*last) < Span::millis(50) => *sum += count,
+            _ => self.losses.push((at, count)),
+        }
+    }
+
+    fn digest(&mut self, ripe: Ktime, verdicts: &mut Vec<Verdict>) {
+        let later = self
+            .waiting
+            .split_off(&(Ktime(ripe.0.saturating_add(1)), 0, 0));
+        for event in std::mem::replace(&mut self.waiting, later).into_values() {
+            self.apply(&event, verdicts);
+        }
     }
 }

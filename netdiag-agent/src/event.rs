@@ -14,6 +14,7 @@ pub use netdiag_common::hook::HookId;
 pub struct Ktime(pub u64);
 
 impl Ktime {
+    #[must_use]
     pub const fn plus(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
     }
@@ -31,6 +32,11 @@ pub struct Span(pub u64);
 impl Span {
     pub const fn millis(ms: u64) -> Self {
         Self(ms * 1_000_000)
+    }
+
+    #[must_use]
+    pub const fn plus(self, more: Self) -> Self {
+        Self(self.0.saturating_add(more.0))
     }
 
     pub const fn as_millis(self) -> u64 {
@@ -90,13 +96,21 @@ pub struct Tuple {
 impl Tuple {
     #[must_use]
     pub const fn reversed(&self) -> Self {
-        Self { proto: self.proto, src: self.dst, dst: self.src }
+        Self {
+            proto: self.proto,
+            src: self.dst,
+            dst: self.src,
+        }
     }
 
     /// One value for both directions.
     #[must_use]
     pub fn canonical(&self) -> Self {
-        if self.src <= self.dst { *self } else { self.reversed() }
+        if self.src <= self.dst {
+            *self
+        } else {
+            self.reversed()
+        }
     }
 
     pub const fn is_ipv6(&self) -> bool {
@@ -107,7 +121,14 @@ impl Tuple {
 impl fmt::Display for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.proto.is_icmp() {
-            write!(f, "{} {} > {} id {}", self.proto, self.src.ip(), self.dst.ip(), self.src.port())
+            write!(
+                f,
+                "{} {} > {} id {}",
+                self.proto,
+                self.src.ip(),
+                self.dst.ip(),
+                self.src.port()
+            )
         } else {
             write!(f, "{} {} > {}", self.proto, self.src, self.dst)
         }
@@ -249,17 +270,26 @@ pub enum Detail {
     ResetReceived,
     Retransmitted,
     /// `enum tcp_state` numbers, old and new.
-    TcpState { old: u8, new: u8 },
+    TcpState {
+        old: u8,
+        new: u8,
+    },
     /// `sk->sk_err`, positive errno.
     SocketError(u32),
     BadChecksum,
-    Neighbour { address: IpAddr, state: NudState },
+    Neighbour {
+        address: IpAddr,
+        state: NudState,
+    },
     /// A routing lookup failed with this (positive) errno for `packet`; in process context `place.netns` is the caller's.
     FibError(u32),
     /// A datagram was refused by its socket's receive queue with this (positive) errno.
     UdpQueueFull(u32),
     /// A DNS message passed this interface; the bytes from its header on, possibly cut.
-    Dns { pass: Pass, message: Vec<u8> },
+    Dns {
+        pass: Pass,
+        message: Vec<u8>,
+    },
     Unknown,
 }
 
@@ -291,6 +321,8 @@ pub struct Route {
     pub output: Option<Arc<str>>,
     /// Positive errno of an error route, 0 for a usable one.
     pub error: u16,
+    /// Interface it leads out by; for local delivery the one the packet came in by.
+    pub oif: Option<IfIndex>,
 }
 
 /// Neighbour states, `NUD_*` of `linux/neighbour.h`.

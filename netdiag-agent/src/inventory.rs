@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::event::{HookId, IfIndex, Ktime, Netns, Proto};
+use crate::ruleset::Reading;
 
 /// One piece of news about the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,13 +18,29 @@ pub enum Delta {
     Namespace(Namespace),
     /// Replaces what was known of this interface.
     Link(Link),
-    LinkGone { netns: Netns, ifindex: IfIndex },
+    LinkGone {
+        netns: Netns,
+        ifindex: IfIndex,
+    },
     /// Replaces the listening sockets of a namespace.
-    Listeners { netns: Netns, sockets: Vec<Listener> },
+    Listeners {
+        netns: Netns,
+        sockets: Vec<Listener>,
+    },
     /// Replaces the counters of a namespace; the first set is the baseline.
-    Counters { netns: Netns, at: Ktime, values: BTreeMap<String, u64> },
+    Counters {
+        netns: Netns,
+        at: Ktime,
+        values: BTreeMap<String, u64>,
+    },
+    /// The packet filter of a namespace; the first is what counters are compared with.
+    Rules(Arc<Reading>),
     /// Replaces the foreign BPF programs attached to an interface.
-    Programs { netns: Netns, ifindex: IfIndex, programs: Vec<Program> },
+    Programs {
+        netns: Netns,
+        ifindex: IfIndex,
+        programs: Vec<Program>,
+    },
 }
 
 /// Facts that hold for the whole trace.
@@ -115,6 +132,14 @@ pub struct Inventory {
     listeners: BTreeMap<Netns, Vec<Listener>>,
     counters: BTreeMap<Netns, CounterPair>,
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
+    rules: BTreeMap<Netns, Rules>,
+}
+
+/// The packet filter of a namespace before, and after the latest drop.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub before: Arc<Reading>,
+    pub after: Arc<Reading>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -147,14 +172,26 @@ impl Inventory {
             Delta::Listeners { netns, sockets } => {
                 self.listeners.insert(netns, sockets);
             }
-            Delta::Counters { netns, at: _, values } => {
+            Delta::Counters {
+                netns,
+                at: _,
+                values,
+            } => {
                 let pair = self.counters.entry(netns).or_insert_with(|| CounterPair {
                     baseline: values.clone(),
                     latest: BTreeMap::new(),
                 });
                 pair.latest = values;
             }
-            Delta::Programs { netns, ifindex, programs } => {
+            Delta::Rules(reading) => {
+                let before = self.rules.get(&reading.netns).map_or_else(|| Arc::clone(&reading), |rules| Arc::clone(&rules.before));
+                self.rules.insert(reading.netns, Rules { before, after: reading });
+            }
+            Delta::Programs {
+                netns,
+                ifindex,
+                programs,
+            } => {
                 self.programs.insert((netns, ifindex), programs);
             }
         }
@@ -197,14 +234,25 @@ impl Inventory {
         self.listeners.get(&netns).map_or(&[], Vec::as_slice)
     }
 
+    /// `None`: not read, or not readable.
+    pub fn rules(&self, netns: Netns) -> Option<&Rules> {
+        self.rules.get(&netns)
+    }
+
     pub fn programs(&self, netns: Netns, ifindex: IfIndex) -> &[Program] {
-        self.programs.get(&(netns, ifindex)).map_or(&[], Vec::as_slice)
+        self.programs
+            .get(&(netns, ifindex))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// How far a counter moved since the trace began; `None` when it was never read.
     pub fn counter_delta(&self, netns: Netns, name: &str) -> Option<u64> {
         let pair = self.counters.get(&netns)?;
-        Some(pair.latest.get(name)?.saturating_sub(*pair.baseline.get(name)?))
+        Some(
+            pair.latest
+                .get(name)?
+                .saturating_sub(*pair.baseline.get(name)?),
+        )
     }
 
     /// The latest value of a counter.

@@ -15,7 +15,7 @@ pub const FLAG_INNER: u16 = 1 << 2;
 pub const FLAG_DST: u16 = 1 << 3;
 /// `flags`: a fragment with offset > 0: no ports in it.
 pub const FLAG_FRAGMENT: u16 = 1 << 4;
-/// `flags`: the IPv4 don't-fragment bit.
+/// `flags`: may not be fragmented on the way: the IPv4 bit, and all of IPv6.
 pub const FLAG_DF: u16 = 1 << 5;
 
 pub const TAIL_NONE: u8 = 0;
@@ -77,7 +77,9 @@ pub struct Record {
     pub tail: u8,
     pub _pad: u8,
     pub ct_zone: u16,
-    pub _pad2: [u8; 6],
+    pub _pad2: [u8; 2],
+    /// Index of `skb_dst(skb)->dev`: the interface the packet is to leave by (or the one it came in by, for local delivery).
+    pub dst_ifindex: u32,
     pub ifname: [u8; 16],
     pub packet: Tuple,
     pub inner: Tuple,
@@ -118,8 +120,11 @@ const _: () = assert!(size_of::<DnsRecord>() == 288 + DNS_BYTES);
 pub struct FlowStats {
     pub packets: u64,
     pub bytes: u64,
-    pub last_ktime: u64,
+    /// 1: a flow we follow. Other flows are counted as well, so that their next packet costs one lookup.
+    pub followed: u64,
 }
+
+const _: () = assert!(size_of::<FlowStats>() == 24);
 
 /// Key of the per-flow counters: one direction at one interface.
 #[repr(C)]
@@ -130,6 +135,32 @@ pub struct FlowStatsKey {
     /// 0 ingress, 1 egress.
     pub egress: u32,
 }
+
+const _: () = assert!(size_of::<FlowStatsKey>() == 48);
+
+/// Key of the pacing map: one direction of a flow at one interface, as seen by one hook.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PaceKey {
+    pub tuple: Tuple,
+    pub netns: u32,
+    pub ifindex: u32,
+    pub hook: u32,
+    pub _pad: u32,
+}
+
+const _: () = assert!(size_of::<PaceKey>() == 56);
+
+/// How often a paced event was reported, and when last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    pub last_ktime: u64,
+    pub count: u32,
+    pub _pad: u32,
+}
+
+const _: () = assert!(size_of::<Pace>() == 16);
 
 #[cfg(feature = "user")]
 mod pod {

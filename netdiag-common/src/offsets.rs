@@ -78,11 +78,14 @@ offsets! {
     flowi4_daddr = "flowi4.daddr";
     flowi4_proto = "flowi4.__fl_common.flowic_proto";
     flowi4_ports = "flowi4.uli";
+    flowi4_iif = "flowi4.__fl_common.flowic_iif";
+    flowi6_iif = "flowi6.__fl_common.flowic_iif";
     flowi6_saddr = "flowi6.saddr";
     flowi6_daddr = "flowi6.daddr";
     flowi6_proto = "flowi6.__fl_common.flowic_proto";
     flowi6_ports = "flowi6.uli";
     fib6_result_type = "fib6_result.fib6_type";
+    fib6_table_id = "fib6_table.tb6_id";
 }
 
 #[cfg(feature = "user")]

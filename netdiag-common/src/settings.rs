@@ -5,6 +5,13 @@ use crate::offsets::Offsets;
 /// `Settings::any_address`: follow every flow seen at a watched interface, not only those of the pod's addresses.
 pub const FOLLOW_ANY: u32 = 1;
 
+/// `NETNS` value: events of this namespace are wanted.
+pub const NETNS_WANTED: u32 = 1 << 0;
+/// `NETNS` value: a pod's, not the node's. Whatever a process in it opens is the pod's traffic.
+pub const NETNS_POD: u32 = 1 << 1;
+/// `NETNS` value: the traced pod's. Its packets are wanted whatever source address they claim.
+pub const NETNS_TRACED: u32 = 1 << 2;
+
 /// Load-time global `SETTINGS`: read-only data, so the verifier prunes what this kernel does not have.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -12,20 +19,39 @@ pub struct Settings {
     pub offsets: Offsets,
     /// `sizeof(struct nf_conntrack_tuple_hash)`: the reply tuple lies that far behind the original one. 0: no conntrack.
     pub tuplehash_size: u32,
-    /// Arguments of the `kfree_skb` tracepoint: 2 (no reason), 3 or 4. `tcp_send_reset` likewise has its reason at 2.
+    /// Arguments of the `kfree_skb` tracepoint: 2 (no reason), 3 or 4.
     pub kfree_skb_args: u32,
-    /// Drop reasons for which a stack is taken; `u32::MAX` = none. On kernels without reasons a stack is always taken.
+    /// Arguments of `udp_fail_queue_rcv_skb`: 2 (no packet) or 3.
+    pub udp_fail_args: u32,
+    /// 1 when TC programs may read kernel memory, so the namespace, interface name and conntrack entry of their packets.
+    pub tc_kernel_read: u32,
+    /// Drop reasons for which a stack is taken; `u32::MAX`: this kernel has no such reason. On kernels without reasons a stack is always taken.
     pub reason_not_specified: u32,
     pub reason_netfilter_drop: u32,
     /// [`FOLLOW_ANY`] or 0.
     pub any_address: u32,
     /// 1 when the `TARGETS` map narrows the flows to follow.
     pub targets: u32,
-    /// 1 switches the programs' own aya-log lines on.
-    pub log: u32,
 }
 
-/// Key of `TARGETS` (value unused): a destination the user asked for. Port 0 and protocol 0 mean any.
+impl Settings {
+    /// What the object holds until user space overrides it: nothing can be read, nothing is wanted.
+    pub const EMPTY: Self = Self {
+        offsets: Offsets::ABSENT,
+        tuplehash_size: 0,
+        kfree_skb_args: 2,
+        udp_fail_args: 2,
+        tc_kernel_read: 0,
+        reason_not_specified: u32::MAX,
+        reason_netfilter_drop: u32::MAX,
+        any_address: 0,
+        targets: 0,
+    };
+}
+
+const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 8 * 4);
+
+/// Key of `TARGETS` (value unused): a destination the user asked for. Port 0 means any port, the zero address any address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -36,7 +62,7 @@ pub struct Target {
 
 const _: () = assert!(size_of::<Target>() == 20);
 
-/// Value of `NETNS` (key: namespace inode): 1 = events of this namespace are wanted.
+/// Value of `NETNS` (key: namespace inode): `NETNS_*` bits.
 pub type NetnsFlags = u32;
 
 #[cfg(feature = "user")]

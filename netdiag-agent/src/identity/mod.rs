@@ -26,5 +26,6 @@ mod testing;
 mod view;
 
 pub use error::IdentityError;
+pub use scene::machine;
 pub use netns::{NetnsHandle, run_in};
 pub use target::{LinkRef, Selector, Target, resolve};

@@ -103,6 +103,11 @@ impl NetnsHandle {
         self.netns
     }
 
+    /// Opens the namespace, as long as it exists.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Name below /run/netns, or `pid N`; `None` for an unnamed namespace this process is in or was given by path.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()

@@ -9,13 +9,16 @@
 use std::collections::HashSet;
 use std::io;
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 
 use super::error::IdentityError;
 use super::netns::{NetnsHandle, run_in};
-use crate::inventory::BlindSpot;
+use super::scene::now;
+use crate::inventory::{BlindSpot, Delta};
 use crate::ruleset::model::{Match, Step, Table};
-use crate::ruleset::{Backend, Family, Ruleset, ipset, iptables, nft};
+use crate::ruleset::reading::without_doubles;
+use crate::ruleset::{Backend, Family, Listing, Reading, Ruleset, Source, ipset, iptables, nft};
 
 /// Above this many tables one listing of everything is quicker than one per table.
 const MANY_TABLES: usize = 8;
@@ -24,8 +27,30 @@ const MANY_TABLES: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RulesetSnapshot {
     pub ruleset: Ruleset,
+    /// What `ruleset` was read from.
+    pub listings: Vec<Listing>,
     /// Rules that may exist but are not in `ruleset`.
     pub blind: Vec<BlindSpot>,
+}
+
+/// Reads all rules of a namespace, as news for the core.
+pub fn reading(netns: &NetnsHandle) -> Result<Vec<Delta>, IdentityError> {
+    let at = now();
+    let RulesetSnapshot {
+        ruleset,
+        listings,
+        blind,
+    } = read(netns)?;
+    let reading = Reading {
+        netns: netns.netns(),
+        at,
+        ruleset,
+        listings,
+    };
+    let rules = Delta::Rules(Arc::new(reading));
+    Ok(std::iter::once(rules)
+        .chain(blind.into_iter().map(Delta::Blind))
+        .collect())
 }
 
 /// Reads all rules of a namespace.
@@ -56,8 +81,10 @@ fn read_here() -> RulesetSnapshot {
     let mut snapshot = RulesetSnapshot::default();
     for part in parts {
         snapshot.ruleset.tables.extend(part.tables);
+        snapshot.listings.extend(part.listings);
         snapshot.blind.extend(part.blind);
     }
+    without_doubles(&mut snapshot.ruleset.tables);
     read_ipsets(&mut snapshot);
     snapshot
 }
@@ -66,19 +93,26 @@ fn read_here() -> RulesetSnapshot {
 #[derive(Default)]
 struct Part {
     tables: Vec<Table>,
+    listings: Vec<Listing>,
     blind: Vec<BlindSpot>,
 }
 
 impl Part {
     fn blind(what: &str, failure: &Failure) -> Self {
         Self {
-            tables: Vec::new(),
             blind: vec![spot(what, failure.to_string())],
+            ..Self::default()
         }
     }
 
     /// Tables that were read, and lines that were not understood.
-    fn of(tables: Vec<Table>, strange: &[String], program: &str) -> Self {
+    fn of(
+        source: Source,
+        text: String,
+        tables: Vec<Table>,
+        strange: &[String],
+        program: &str,
+    ) -> Self {
         let blind = strange
             .first()
             .map(|first| {
@@ -87,7 +121,11 @@ impl Part {
             })
             .into_iter()
             .collect();
-        Self { tables, blind }
+        Self {
+            tables,
+            listings: vec![Listing { source, text }],
+            blind,
+        }
     }
 }
 
@@ -150,7 +188,10 @@ fn save_nft(program: &str, family: Family) -> Part {
         |_| Part::default(),
         |text| {
             let parsed = iptables::parse(&text, Backend::IptablesNft, family);
+            let source = Source::Iptables(Backend::IptablesNft, family);
             Part::of(
+                source,
+                text,
                 parsed.tables,
                 &parsed.strange,
                 &format!("{program}-nft-save"),
@@ -177,7 +218,13 @@ fn save_legacy(program: &str, family: Family) -> Part {
     match text {
         Ok(text) => {
             let parsed = iptables::parse(&text, Backend::Legacy, family);
-            Part::of(parsed.tables, &parsed.strange, &name)
+            Part::of(
+                Source::Iptables(Backend::Legacy, family),
+                text,
+                parsed.tables,
+                &parsed.strange,
+                &name,
+            )
         }
         // The kernel knows whether anybody ever made such a table here.
         Err(failure) if has_legacy_tables(program) => {
@@ -222,18 +269,23 @@ fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) ->
         .collect();
     let mut all = Part::default();
     let mut take = |text: Result<String, Failure>, what: &str| {
-        let parsed = text.and_then(|text| nft::parse(&text).map_err(not_json));
+        let parsed = text.and_then(|text| {
+            nft::parse(&text)
+                .map(|parsed| (text, parsed))
+                .map_err(not_json)
+        });
         let part = match parsed {
-            Ok(parsed) => Part::of(parsed.tables, &parsed.strange, "nft"),
+            Ok((text, parsed)) => {
+                Part::of(Source::Nft, text, parsed.tables, &parsed.strange, "nft")
+            }
             Err(failure) => Part::blind(what, &failure),
         };
         all.tables.extend(part.tables);
+        all.listings.extend(part.listings);
         all.blind.extend(part.blind);
     };
     if wanted.len() > MANY_TABLES {
         take(run("nft", &["-j", "list", "ruleset"]), "nft rules");
-        all.tables
-            .retain(|table| !covered.contains(&(table.family, table.name.clone())));
     } else {
         for (family, name) in wanted {
             let text = run("nft", &["-j", "list", "table", family.name(), name]);
@@ -254,7 +306,13 @@ fn read_ipsets(snapshot: &mut RulesetSnapshot) {
         return;
     }
     match run("ipset", &["save"]) {
-        Ok(text) => snapshot.ruleset.ipsets = ipset::parse(&text),
+        Ok(text) => {
+            snapshot.ruleset.ipsets = ipset::parse(&text);
+            snapshot.listings.push(Listing {
+                source: Source::Ipset,
+                text,
+            });
+        }
         Err(failure) => snapshot
             .blind
             .push(spot("members of ipsets", failure.to_string())),

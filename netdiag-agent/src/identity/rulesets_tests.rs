@@ -46,7 +46,9 @@ fn all(netns: &NetnsHandle) -> String {
 fn a_namespace_without_rules_has_none_and_gets_none() {
     let Some(mut lab) = Lab::new() else { return };
     let netns = Lab::handle(&lab.netns("empty"));
-    assert_eq!(read(&netns).unwrap(), RulesetSnapshot::default());
+    let snapshot = read(&netns).unwrap();
+    assert_eq!(snapshot.ruleset, Ruleset::default());
+    assert_eq!(snapshot.blind, []);
     assert_eq!(all(&netns), "");
 }
 

@@ -322,8 +322,8 @@ fn link_fact(
     }
 }
 
-/// `tier` and `hooks` are the attach plan's to fill in.
-pub(super) fn node_facts(netns: Netns) -> Node {
+/// Name and kernel release of this machine; empty where the kernel does not tell.
+pub fn machine() -> (String, String) {
     let names = uname().ok();
     let text = |field: fn(&UtsName) -> &OsStr| {
         names
@@ -331,11 +331,17 @@ pub(super) fn node_facts(netns: Netns) -> Node {
             .map(|names| field(names).to_string_lossy().into_owned())
             .unwrap_or_default()
     };
+    (text(UtsName::nodename), text(UtsName::release))
+}
+
+/// `tier` and `hooks` are the attach plan's to fill in.
+pub(super) fn node_facts(netns: Netns) -> Node {
+    let (name, kernel) = machine();
     Node {
-        name: text(UtsName::nodename),
+        name,
         netns,
         wall_offset: wall_offset(),
-        kernel: text(UtsName::release),
+        kernel,
         tier: 0,
         hooks: Vec::new(),
     }

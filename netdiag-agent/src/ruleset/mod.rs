@@ -16,6 +16,7 @@ mod narrow;
 pub mod nft;
 mod order;
 pub mod owner;
+pub mod reading;
 mod state;
 pub mod undo;
 mod walk;
@@ -25,6 +26,7 @@ pub use facts::{AddressType, CtFacts, CtState, Interface, PacketFacts};
 pub use model::{Backend, Family, Hook, RuleRef, Ruleset, Tri};
 pub use narrow::narrow;
 pub use owner::{Owner, ServicePort, owner, policies, service_without_endpoints};
+pub use reading::{Listing, Reading, Source};
 pub use undo::{Undo, undo};
 
 #[cfg(test)]

@@ -28,6 +28,16 @@ pub fn narrow(
         .collect()
 }
 
+impl Candidate {
+    /// Packets its counter took from one reading to the next; `None` when it counts nothing.
+    pub fn moved(&self, before: &Ruleset, after: &Ruleset) -> Option<u64> {
+        match moved(self, before, after) {
+            Move::By(packets) => Some(packets),
+            Move::Uncounted | Move::NeverCounted => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
     By(u64),

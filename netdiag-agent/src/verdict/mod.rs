@@ -2,8 +2,14 @@
 //!
 //! Pure. A rule that does not apply returns `None`; rules never ask anybody for anything.
 
+pub mod build;
+mod case;
+mod firewall;
+mod hops;
 pub mod rules;
-mod types;
+pub mod types;
+mod words;
 
-pub use rules::RULES;
+pub use case::{Case, Finding, Neighbour, Neighbours};
+pub use rules::{Page, RULES, Rule};
 pub use types::*;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::event::{IfIndex, Ktime, Netns, TcpFlags, Tuple};
+use crate::event::{IcmpKind, IfIndex, Ktime, Netns, TcpFlags, Tuple};
 
 /// How one flow ended, where and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Verdict {
     /// As the initiator sent it, before any NAT.
     pub tuple: Tuple,
     pub tcp_flags: Option<TcpFlags>,
+    /// Of the initiator's packet, for ICMP.
+    pub icmp: Option<IcmpKind>,
     pub source: Endpoint,
     pub destination: Endpoint,
     pub key: FlowKey,
@@ -171,6 +173,8 @@ pub struct Component {
     /// `DROP` or `REJECT`.
     pub verdict: Option<String>,
     pub owner: Option<String>,
+    /// Network policies whose chains the packet was in, by the names the engine gives them.
+    pub policies: Vec<String>,
     /// Program, neighbour, route or socket by name.
     pub name: Option<String>,
     pub id: Option<u32>,
@@ -239,11 +243,16 @@ pub struct Remediation {
     pub commands: Vec<String>,
 }
 
+/// What a caveat begins with that holds for the whole trace, not for this flow alone.
+pub const BLIND_SPOT: &str = "blind: ";
+
 /// An address for words: `pod web (10.244.0.2)`, `this node (192.0.2.1)`, `198.51.100.10`.
 pub fn describe(endpoint: &Endpoint, address: IpAddr) -> String {
     match endpoint {
         Endpoint { host: true, .. } => format!("this node ({address})"),
-        Endpoint { netns: Some(name), .. } => format!("{name} ({address})"),
+        Endpoint {
+            netns: Some(name), ..
+        } => format!("{name} ({address})"),
         _ => address.to_string(),
     }
 }

@@ -1,11 +1,49 @@
 //! One failure cause per file, and the list of them all.
 
-use crate::verdict::Cause;
+mod blackhole_route;
+mod header_error;
+mod link_down;
+mod tunnel_drop;
+mod bridge_drop;
+mod qdisc_drop;
+mod bpf_program_drop;
+mod checksum;
+mod conntrack_full;
+mod conntrack_invalid;
+mod conntrack_lost;
+mod dns_timeout;
+mod host_firewall_drop;
+mod listen_overflow;
+mod martian;
+mod mtu_exceeded;
+mod neigh_failed;
+mod netpol_drop;
+mod no_answer;
+mod no_route;
+mod peer_refused;
+mod port_not_listening;
+mod prohibit_route;
+mod routing_loop;
+mod rp_filter;
+mod snat_ports_exhausted;
+mod svc_no_endpoints;
+mod socket_buffer_full;
+mod ttl_expired;
+mod unknown;
 
-/// The page `netdiag explain CAUSE` prints, and the rule that finds the cause.
-pub trait Rule: Sync {
+use crate::flow::record::Direction;
+use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::types::{Cause, Confidence, Outcome};
+
+/// Finds one cause, and explains it.
+pub trait Rule: Sync + std::fmt::Debug {
     fn cause(&self) -> Cause;
+
+    /// The page `netdiag explain CAUSE` prints.
     fn page(&self) -> Page;
+
+    /// `None`: this is not what happened, or it cannot be said yet.
+    fn judge(&self, case: &Case<'_>) -> Option<Finding>;
 }
 
 /// Fixed headings of a cause's documentation.
@@ -17,5 +55,69 @@ pub struct Page {
     pub what_to_do: &'static str,
 }
 
-/// All rules, in the order they are tried.
-pub const RULES: &[&dyn Rule] = &[];
+impl Page {
+    /// What happened, without the details.
+    pub fn in_one_sentence(&self) -> &'static str {
+        let text = self.what_happened;
+        text.find(". ").map_or(text, |end| &text[..=end])
+    }
+}
+
+/// All rules, in the order they are tried: drops by kind, refusals, silence, and what nobody else could name.
+pub const RULES: &[&dyn Rule] = &[
+    &conntrack_full::ConntrackFull,
+    &snat_ports_exhausted::SnatPortsExhausted,
+    &conntrack_invalid::ConntrackInvalid,
+    &svc_no_endpoints::SvcNoEndpoints,
+    &netpol_drop::NetpolDrop,
+    &host_firewall_drop::HostFirewallDrop,
+    &blackhole_route::BlackholeRoute,
+    &prohibit_route::ProhibitRoute,
+    &no_route::NoRoute,
+    &rp_filter::RpFilter,
+    &martian::Martian,
+    &routing_loop::RoutingLoop,
+    &ttl_expired::TtlExpired,
+    &mtu_exceeded::MtuExceeded,
+    &neigh_failed::NeighFailed,
+    &bpf_program_drop::BpfProgramDrop,
+    &qdisc_drop::QdiscDrop,
+    &bridge_drop::BridgeDrop,
+    &tunnel_drop::TunnelDrop,
+    &link_down::LinkDown,
+    &header_error::HeaderError,
+    &checksum::Checksum,
+    &socket_buffer_full::SocketBufferFull,
+    &listen_overflow::ListenOverflow,
+    &conntrack_lost::ConntrackLost,
+    &port_not_listening::PortNotListening,
+    &peer_refused::PeerRefused,
+    &dns_timeout::DnsTimeout,
+    &no_answer::NoAnswer,
+    &unknown::Unknown,
+];
+
+/// The finding of a proven drop: dropped here, or the reply lost.
+fn death(cause: Cause, death: Death<'_>) -> Finding {
+    let outcome = match death.group.direction {
+        Direction::Original => Outcome::DroppedHere,
+        Direction::Reply => Outcome::ReplyLost,
+    };
+    Finding {
+        drop: Some(death.index),
+        ..Finding::new(outcome, cause, Confidence::Proven)
+    }
+}
+
+/// Destination of the dropped packet, for words and commands.
+fn towards(case: &Case<'_>, death: Death<'_>) -> std::net::IpAddr {
+    match death.group.direction {
+        Direction::Original => case.responder_address(),
+        Direction::Reply => case.flow.tuple.src.ip(),
+    }
+}
+
+/// `ip` or `ip -6`.
+fn ip(address: std::net::IpAddr) -> &'static str {
+    if address.is_ipv6() { "ip -6" } else { "ip" }
+}

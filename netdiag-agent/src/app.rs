@@ -1,0 +1,135 @@
+//! Runs a command: the only module that knows all the others.
+
+mod news;
+mod output;
+mod trace;
+mod trigger;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::cli::{self, Command, Config, ReportFormat, exit};
+use crate::export::doctor::{Finding, Machine};
+use crate::{explain, export, identity, kernel, recording};
+
+/// Why a command could not do its work. One line each, and an exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Cli(#[from] cli::Error),
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    #[error("{}", chain(.0))]
+    Kernel(#[from] kernel::KernelError),
+    #[error(transparent)]
+    Recording(#[from] recording::Error),
+    #[error(transparent)]
+    Explain(#[from] explain::UnknownCause),
+    #[error("run {program}: {source}")]
+    Command { program: String, source: io::Error },
+    #[error("interface {0} is gone: its pod was deleted or restarted; the trace ends here")]
+    Gone(String),
+    #[error("write to standard output: {0}")]
+    Output(#[source] io::Error),
+    #[error("start the runtime: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+/// An error and its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    let mut text = error.to_string();
+    for source in sources.map(ToString::to_string) {
+        if !text.contains(&source) {
+            text = format!("{text}: {}", source.lines().next().unwrap_or(""));
+        }
+    }
+    text
+}
+
+impl Error {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Cli(error) => error.exit_code(),
+            Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) => exit::BLIND,
+            Self::Identity(_) | Self::Recording(_) | Self::Explain(_) | Self::Command { .. } | Self::Output(_) => {
+                exit::INPUT
+            }
+        }
+    }
+}
+
+/// Runs what was asked for and says how it went. A reader of our output that has gone away is no error.
+pub fn run(config: Config) -> ExitCode {
+    init_log(&config);
+    let style = export::Style::of_stdout(config.color);
+    let result = match config.command {
+        Command::Trace(trace) => trace::run(&trace, style),
+        Command::Replay(replay) => output::replay(&replay, style),
+        Command::Explain(cause) => explain(cause.as_deref(), style),
+        Command::Doctor(format) => doctor(format, style),
+        Command::Schema => schema(),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn init_log(config: &Config) {
+    tracing_subscriber::fmt()
+        .with_max_level(config.log_level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+}
+
+fn explain(cause: Option<&str>, style: export::Style) -> Result<u8, Error> {
+    let text = match cause {
+        Some(name) => explain::page(name, style)?,
+        None => explain::list(style),
+    };
+    print(&text)?;
+    Ok(exit::HEALTHY)
+}
+
+fn schema() -> Result<u8, Error> {
+    let text = export::schema::pretty().map_err(|error| Error::Output(error.into()))?;
+    print(&(text + "\n"))?;
+    Ok(exit::HEALTHY)
+}
+
+fn doctor(format: ReportFormat, style: export::Style) -> Result<u8, Error> {
+    let probed = kernel::probe();
+    let able = kernel::ensure_observable().is_ok();
+    let (node_name, kernel) = identity::machine();
+    let machine = Machine { node_name, kernel, tier: able.then_some(0) };
+    let findings: Vec<Finding> = probed
+        .into_iter()
+        .map(|found| Finding {
+            name: found.name,
+            present: found.present,
+            detail: found.detail,
+            loses: found.loses,
+            todo: found.todo,
+        })
+        .collect();
+    let text = match format {
+        ReportFormat::Table => export::doctor::table(&machine, &findings, style),
+        ReportFormat::Json => {
+            export::doctor::json(&machine, &findings).map_err(|error| Error::Output(error.into()))? + "\n"
+        }
+    };
+    print(&text)?;
+    Ok(if machine.tier.is_some() { exit::HEALTHY } else { exit::BLIND })
+}

@@ -1,0 +1,191 @@
+//! Facts about the node that change while a trace runs: counters, listening sockets, foreign BPF programs, links.
+//!
+//! Each is read on a blocking thread inside its namespace and arrives in the engine as a delta. Counters are read on a
+//! schedule; sockets and programs only when an event makes somebody ask for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::event::{Detail, Event, IfIndex, Netns};
+use crate::identity::links::{Change, Watch};
+use crate::identity::{self, IdentityError, LinkRef, NetnsHandle, Selector, Target};
+use crate::inventory::Delta;
+
+/// Asked again for the same thing not before this.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// Namespaces whose counters are read on schedule; a node may have more, then only those with events are.
+const MAX_POLLED: usize = 16;
+
+/// News waiting to be read.
+const QUEUE: usize = 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
+    Listeners,
+    Programs(IfIndex, Arc<str>),
+    Rules,
+}
+
+pub(super) struct News {
+    handles: BTreeMap<Netns, NetnsHandle>,
+    polled: BTreeSet<Netns>,
+    asked: BTreeMap<(Netns, Topic), Instant>,
+    /// A rule dropped something here since the rules were last read.
+    dropped_by_rules: BTreeSet<Netns>,
+    /// Ids of our own programs, which are nobody's news.
+    own_programs: Vec<u32>,
+    sender: mpsc::Sender<Change>,
+    receiver: mpsc::Receiver<Change>,
+}
+
+impl News {
+    pub(super) fn new(target: &Target, own_programs: Vec<u32>) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let pods = target.pod.iter().chain(&target.other_pods);
+        let handles: BTreeMap<_, _> =
+            std::iter::once(&target.node).chain(pods).map(|handle| (handle.netns(), handle.clone())).collect();
+        let few = handles.len() <= MAX_POLLED;
+        let always = std::iter::once(&target.node).chain(&target.pod).map(NetnsHandle::netns);
+        let polled = if few { handles.keys().copied().collect() } else { always.collect() };
+        Self { handles, polled, asked: BTreeMap::new(), dropped_by_rules: BTreeSet::new(), own_programs, sender, receiver }
+    }
+
+    /// The packet filters of the node and the traced pod, now: what later readings are compared with.
+    pub(super) fn rules(target: &Target) -> Vec<Delta> {
+        let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pod).collect();
+        std::thread::scope(|scope| {
+            let readers: Vec<_> =
+                namespaces.iter().map(|handle| scope.spawn(|| identity::rulesets::reading(handle))).collect();
+            let read = readers.into_iter().filter_map(|reader| reader.join().ok()?.ok());
+            read.flatten().collect()
+        })
+    }
+
+    /// Counters of all polled namespaces, now: the baseline, or the last word.
+    pub(super) fn counters(&self) -> Vec<Delta> {
+        let read = |netns: &Netns| identity::counters::counters(self.handles.get(netns)?).ok();
+        self.polled.iter().filter_map(read).collect()
+    }
+
+    /// Starts reading the counters in the background.
+    pub(super) fn poll_counters(&self) {
+        for handle in self.polled.iter().filter_map(|netns| self.handles.get(netns)) {
+            self.spawn(handle, |handle| identity::counters::counters(handle).map(|delta| vec![delta]));
+        }
+    }
+
+    /// Reads the rules again where they dropped something, but not without end.
+    pub(super) fn poll_rules(&mut self, now: Instant) {
+        let due: Vec<Netns> = self.dropped_by_rules.iter().copied().filter(|netns| !self.is_fresh(*netns, &Topic::Rules, now)).collect();
+        for netns in due {
+            self.dropped_by_rules.remove(&netns);
+            self.ask(netns, Topic::Rules, now);
+        }
+    }
+
+    /// The last reading of the rules that dropped something since the one before.
+    pub(super) fn last_rules(&mut self) -> Vec<Delta> {
+        let namespaces = std::mem::take(&mut self.dropped_by_rules);
+        let handles = namespaces.iter().filter_map(|netns| self.handles.get(netns));
+        handles.filter_map(|handle| identity::rulesets::reading(handle).ok()).flatten().collect()
+    }
+
+    /// An event may make somebody ask: what does listen there, whose program is that?
+    pub(super) fn consider(&mut self, event: &Event, now: Instant) {
+        let Some(netns) = event.place.netns else { return };
+        self.polled.extend(self.handles.contains_key(&netns).then_some(netns));
+        match &event.detail {
+            Detail::ResetSent => self.ask(netns, Topic::Listeners, now),
+            Detail::Dropped(drop) => {
+                let reason = drop.reason.as_deref().unwrap_or("");
+                let location = drop.location.as_deref().unwrap_or("");
+                if is_netfilter(reason, location) {
+                    self.dropped_by_rules.insert(netns);
+                } else if reason == "NO_SOCKET" {
+                    self.ask(netns, Topic::Listeners, now);
+                } else if let (Some(ifindex), Some(name)) = (event.place.ifindex, &event.place.ifname)
+                    && (reason.starts_with("TC_") || reason == "XDP" || location.contains("xdp"))
+                {
+                    self.ask(netns, Topic::Programs(ifindex, Arc::clone(name)), now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_fresh(&self, netns: Netns, topic: &Topic, now: Instant) -> bool {
+        let asked = self.asked.get(&(netns, topic.clone()));
+        asked.is_some_and(|asked| now.duration_since(*asked) < FRESH)
+    }
+
+    fn ask(&mut self, netns: Netns, topic: Topic, now: Instant) {
+        let fresh = self.is_fresh(netns, &topic, now);
+        let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else { return };
+        self.asked.insert((netns, topic.clone()), now);
+        match topic {
+            Topic::Listeners => {
+                self.spawn(handle, |handle| identity::sockets::listeners(handle).map(|delta| vec![delta]));
+            }
+            Topic::Rules => self.spawn(handle, identity::rulesets::reading),
+            Topic::Programs(ifindex, name) => {
+                let own = self.own_programs.clone();
+                let link = [LinkRef { ifindex, name }];
+                self.spawn(handle, move |handle| identity::programs::foreign(handle, &link, &own));
+            }
+        }
+    }
+
+    fn spawn<F>(&self, handle: &NetnsHandle, read: F)
+    where
+        F: FnOnce(&NetnsHandle) -> Result<Vec<Delta>, IdentityError> + Send + 'static,
+    {
+        let (handle, sender) = (handle.clone(), self.sender.clone());
+        tokio::task::spawn_blocking(move || match read(&handle) {
+            // A full queue means that the engine is behind; the next reading replaces this one.
+            Ok(deltas) => deltas.into_iter().for_each(|delta| drop(sender.try_send(Change::Delta(delta)))),
+            Err(error) => tracing::debug!("{error}"),
+        });
+    }
+
+    /// Starts watching the node's interfaces.
+    pub(super) fn watch_links(&self, target: &Target, selector: &Selector) {
+        let mut watch = match Watch::open(target, selector) {
+            Ok(watch) => watch,
+            Err(error) => return tracing::warn!("{error}"),
+        };
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            loop {
+                match watch.next().await {
+                    Ok(changes) => {
+                        for change in changes {
+                            if sender.send(change).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Err(error) => return tracing::warn!("{error}"),
+                }
+            }
+        });
+    }
+
+    /// A new namespace on this node.
+    pub(super) fn add(&mut self, handle: NetnsHandle) {
+        self.handles.insert(handle.netns(), handle);
+    }
+
+    /// The next piece of news.
+    pub(super) async fn next(&mut self) -> Option<Change> {
+        self.receiver.recv().await
+    }
+}
+
+/// As `flow::drops` sees it: only to know when to read the rules again.
+fn is_netfilter(reason: &str, location: &str) -> bool {
+    reason == "NETFILTER_DROP" || location.starts_with("nft_do_chain") || location.starts_with("nf_hook_slow")
+}

@@ -1,0 +1,64 @@
+//! From verdicts to standard output and to the exit code.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use super::Error;
+use crate::cli::{self, exit};
+use crate::export::{Context, Exporter, Format, Options, Style};
+use crate::inventory::Inventory;
+use crate::recording::{Limits, Reader};
+use crate::replay;
+use crate::verdict::Verdict;
+
+/// Prints verdicts and remembers whether any flow ended badly.
+pub(super) struct Report {
+    exporter: Box<dyn Exporter>,
+    /// Last word on each flow.
+    failing: HashMap<String, bool>,
+}
+
+impl Report {
+    pub(super) fn new(format: &Format, style: Style, follow: bool, verbose: bool) -> Self {
+        let options = Options { style, follow, verbose };
+        Self { exporter: format.exporter(Box::new(io::stdout()), options), failing: HashMap::new() }
+    }
+
+    pub(super) fn verdict(&mut self, verdict: &Verdict, inventory: &Inventory) -> Result<(), Error> {
+        self.failing.insert(verdict.uuid.clone(), verdict.outcome.is_failing());
+        self.exporter.verdict(verdict, &Context::from(inventory)).map_err(Error::Output)
+    }
+
+    pub(super) fn flows(&self) -> usize {
+        self.failing.len()
+    }
+
+    pub(super) fn failing(&self) -> usize {
+        self.failing.values().filter(|failing| **failing).count()
+    }
+
+    pub(super) fn finish(&mut self) -> Result<u8, Error> {
+        self.exporter.finish().map_err(Error::Output)?;
+        Ok(if self.failing() > 0 { exit::FAILING } else { exit::HEALTHY })
+    }
+}
+
+pub(super) fn replay(options: &cli::Replay, style: Style) -> Result<u8, Error> {
+    let mut report = Report::new(options.output, style, false, options.verbose);
+    // What could be read of a recording that breaks off is printed before its fault is reported.
+    let read = options.files.iter().try_for_each(|file| replay_file(file, &mut report));
+    let code = report.finish()?;
+    read.map(|()| code)
+}
+
+fn replay_file(file: &Path, report: &mut Report) -> Result<(), Error> {
+    let reader = Reader::open(file, Limits::default())?;
+    let mut written = Ok(());
+    replay::replay(reader, |verdict, inventory| {
+        if written.is_ok() {
+            written = report.verdict(verdict, inventory);
+        }
+    })?;
+    written
+}

@@ -1,0 +1,359 @@
+//! One event, in order of time, becomes part of its flow.
+
+use super::{Engine, MAX_NEIGHBOURS};
+use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Packet, Proto};
+use crate::flow::drops::{self, DropKind};
+use crate::flow::place::{self, Spot, Stage};
+use crate::flow::record::{DropGroup, IcmpError, Reset};
+use crate::flow::table::Found;
+use crate::flow::{Direction, Flow, FlowId, nat};
+use crate::inventory::{NamespaceKind, Role};
+use crate::verdict::{Neighbour, Verdict};
+
+/// A DNS header: id, flags, four counts (RFC 1035 §4.1.1).
+const DNS_HEADER: usize = 12;
+
+impl Engine {
+    pub(super) fn apply(&mut self, event: &Event, verdicts: &mut Vec<Verdict>) {
+        if let Detail::Neighbour { address, state } = event.detail {
+            self.neighbour(event, address, state);
+            return;
+        }
+        let Some(packet) = self.completed(event) else {
+            return;
+        };
+        let entry = self.node_entry(event);
+        let Some(found) = self.find(event, &packet, verdicts) else {
+            return;
+        };
+        self.flows.learn(found, &packet, event.conntrack.as_ref());
+        let spot = self.spot(event, &packet);
+        let local = self.starts_on_node(found.id);
+        let Some(flow) = self.flows.get_mut(found.id) else {
+            return;
+        };
+        flow.first = flow.first.min(event.at);
+        flow.last = flow.last.max(event.at);
+        flow.remember(event);
+        if let Some(entry) = entry {
+            note_conntrack(flow, entry, local);
+        }
+        note(flow, event, &packet, found, spot);
+        self.reopen(found.id, event.at);
+    }
+
+    fn neighbour(
+        &mut self,
+        event: &Event,
+        address: std::net::IpAddr,
+        state: crate::event::NudState,
+    ) {
+        let Some(netns) = event.place.netns else {
+            return;
+        };
+        let known = self.neighbours.contains_key(&(netns, address));
+        if known || self.neighbours.len() < MAX_NEIGHBOURS {
+            self.neighbours.insert(
+                (netns, address),
+                Neighbour {
+                    state,
+                    at: event.at,
+                },
+            );
+        }
+    }
+
+    /// The packet of an event. A routing failure before there is one has no source yet: it is the namespace's own address.
+    fn completed(&self, event: &Event) -> Option<Packet> {
+        let mut packet = event.packet.clone()?;
+        let Detail::FibError(_) = event.detail else { return Some(packet) };
+        // A failed IPv4 lookup for a packet on its way does not tell its namespace; that packet's drop will.
+        let netns = event.place.netns?;
+        if packet.tuple.src.ip().is_unspecified() {
+            let own = self.inventory.links().find_map(|link| {
+                let usable = link.netns == netns && link.role != Role::Loopback;
+                let same_family = |a: &&std::net::IpAddr| a.is_ipv4() == packet.tuple.src.is_ipv4();
+                usable
+                    .then(|| link.addresses.iter().find(same_family).copied())
+                    .flatten()
+            })?;
+            packet.tuple.src.set_ip(own);
+        }
+        Some(packet)
+    }
+
+    /// The event's conntrack entry where it is the node's: a pod may track connections as well, without our NAT.
+    fn node_entry(&self, event: &Event) -> Option<Conntrack> {
+        let node = self.inventory.node_netns();
+        event
+            .conntrack
+            .filter(|ct| !ct.related && (node.is_none() || event.place.netns == node))
+    }
+
+    fn find(
+        &mut self,
+        event: &Event,
+        packet: &Packet,
+        verdicts: &mut Vec<Verdict>,
+    ) -> Option<Found> {
+        let conntrack = event.conntrack.as_ref();
+        let found = self.flows.find(packet, conntrack);
+        if let Some(found) = found
+            && !self.is_new_connection(found, packet)
+        {
+            return Some(found);
+        }
+        if let Some(old) = found {
+            self.retire(old.id, event.at, verdicts);
+        } else if !opens_flow(event, packet) {
+            return None;
+        }
+        let (found, evicted) = self.flows.open(packet, conntrack, event.at);
+        if let Some(evicted) = evicted {
+            self.open.remove(&evicted.id);
+            self.decided.remove(&evicted.id);
+        }
+        Some(found)
+    }
+
+    /// A SYN with another sequence number on a tuple we know: the port is used again.
+    fn is_new_connection(&self, found: Found, packet: &Packet) -> bool {
+        let syn = packet.tcp.filter(|tcp| tcp.flags.is_syn());
+        let known = self
+            .flows
+            .get(found.id)
+            .and_then(|flow| flow.tcp.initial_seq);
+        match (syn, known) {
+            (Some(syn), Some(known)) => {
+                syn.seq != known && found.direction == Direction::Original && !found.by_isn
+            }
+            _ => false,
+        }
+    }
+
+    fn starts_on_node(&self, id: FlowId) -> bool {
+        let Some(flow) = self.flows.get(id) else {
+            return false;
+        };
+        let owner = self.inventory.owner_of(flow.tuple.src.ip());
+        owner.is_some_and(|namespace| namespace.kind == NamespaceKind::Node)
+    }
+
+    fn spot(&self, event: &Event, packet: &Packet) -> Option<Spot> {
+        match &event.detail {
+            Detail::Seen(pass) | Detail::Dns { pass, .. } => {
+                place::of_pass(&self.inventory, &event.place, *pass)
+            }
+            Detail::Dropped(drop) => {
+                let kind = drops::kind(drop, packet.ttl);
+                Some(place::of_stage(
+                    &self.inventory,
+                    event,
+                    drops::stage(event, drop, kind),
+                ))
+            }
+            Detail::FibError(_) => Some(place::of_stage(&self.inventory, event, Stage::Fib)),
+            Detail::UdpQueueFull(_) | Detail::BadChecksum => {
+                Some(place::of_stage(&self.inventory, event, Stage::Socket))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What may begin a flow. Late news of a connection we never saw, and errors about it, may not.
+fn opens_flow(event: &Event, packet: &Packet) -> bool {
+    let ours = match &event.detail {
+        Detail::Seen(_) | Detail::Dns { .. } => true,
+        Detail::Dropped(drop) => drops::kind(drop, packet.ttl) != DropKind::Benign,
+        Detail::FibError(_) => is_lookup_of_sender(packet),
+        _ => false,
+    };
+    let error = packet.inner.is_some() || (packet.tuple.proto.is_icmp() && !is_echo(packet));
+    let reset = packet.tcp.is_some_and(|tcp| tcp.flags.is_rst());
+    ours && !error && !reset && !packet.fragment
+}
+
+/// A lookup made to send something, not one for a packet on its way (which knows no ports and has its own drop). glibc
+/// sorts addresses by connecting UDP sockets to each of them: a failure there means nothing.
+fn is_lookup_of_sender(packet: &Packet) -> bool {
+    let proto = packet.tuple.proto;
+    proto.is_icmp() || (proto == Proto::TCP && packet.tuple.dst.port() != 0)
+}
+
+fn is_echo(packet: &Packet) -> bool {
+    packet.icmp.is_none_or(|icmp| match packet.tuple.proto {
+        Proto::ICMP => matches!(icmp.kind, 0 | 8),
+        _ => matches!(icmp.kind, 128 | 129),
+    })
+}
+
+/// Keeps the entry that says most: a confirmed one over a fresh one, a translated one over a plain one.
+fn note_conntrack(flow: &mut Flow, entry: Conntrack, local: bool) {
+    let about_us = entry.orig == flow.tuple;
+    if !about_us && flow.conntrack.is_some() {
+        return;
+    }
+    if about_us {
+        let found = nat::translations(&entry, local);
+        if found.len() >= flow.nat.len() {
+            flow.nat = found;
+        }
+    }
+    flow.conntrack = Some(entry);
+}
+
+fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Option<Spot>) {
+    let at = event.at;
+    let hook = event.hook.unwrap_or(HookId::KfreeSkb);
+    match &event.detail {
+        Detail::Seen(_) | Detail::Dns { .. } => {
+            if let Some(spot) = spot {
+                passed(flow, event, hook, packet, found, spot);
+            }
+            if let Detail::Dns { message, .. } = &event.detail {
+                dns(flow, at, message);
+            }
+        }
+        Detail::Dropped(drop) => {
+            let Some(spot) = spot else { return };
+            if packet.inner.is_some() {
+                return;
+            }
+            flow.dropped(DropGroup {
+                direction: found.direction,
+                spot,
+                ifname: event.place.ifname.clone(),
+                iif: event.place.iif,
+                kind: drops::kind(drop, packet.ttl),
+                drop: drop.clone(),
+                packet: Some(packet.clone()),
+                conntrack: event.conntrack,
+                hook,
+                count: 1,
+                first: at,
+                last: at,
+            });
+            note_syn(flow, at, found, packet);
+        }
+        Detail::IcmpSent(kind) => flow.icmp_error(IcmpError {
+            kind: *kind,
+            from: None,
+            about: found.direction,
+            spot: None,
+            netns: event.place.netns,
+            count: 1,
+            first: at,
+            last: at,
+        }),
+        Detail::ResetSent => flow.reset(Reset {
+            direction: found.direction.flipped(),
+            spot: None,
+            netns: event.place.netns,
+            ttl: None,
+            count: 1,
+            first: at,
+        }),
+        Detail::Retransmitted => flow.tcp.retransmitted = Some(at),
+        Detail::TcpState { old, new } => flow.tcp.state(at, found.direction, *old, *new),
+        Detail::BadChecksum => flow.bad_checksums += 1,
+        Detail::FibError(errno) => fib_error(flow, event, found, spot, *errno),
+        Detail::UdpQueueFull(_) => flow.queue_full += 1,
+        Detail::ResetReceived
+        | Detail::SocketError(_)
+        | Detail::Neighbour { .. }
+        | Detail::Unknown => {}
+    }
+}
+
+fn note_syn(flow: &mut Flow, at: Ktime, found: Found, packet: &Packet) {
+    if let Some(tcp) = packet.tcp {
+        flow.tcp.packet(at, found.direction, tcp);
+    }
+}
+
+fn passed(flow: &mut Flow, event: &Event, hook: HookId, packet: &Packet, found: Found, spot: Spot) {
+    let at = event.at;
+    if let Some(icmp) = packet.icmp
+        && packet.inner.is_some()
+    {
+        flow.icmp_error(IcmpError {
+            kind: icmp,
+            from: Some(packet.tuple.src.ip()),
+            about: found.direction.flipped(),
+            spot: Some(spot),
+            netns: event.place.netns,
+            count: 1,
+            first: at,
+            last: at,
+        });
+        return;
+    }
+    if let Some(tcp) = packet.tcp {
+        flow.tcp.packet(at, found.direction, tcp);
+        if tcp.flags.is_rst() {
+            flow.reset(Reset {
+                direction: found.direction,
+                spot: Some(spot),
+                netns: event.place.netns,
+                ttl: Some(packet.ttl),
+                count: 1,
+                first: at,
+            });
+            return;
+        }
+    }
+    if found.by_isn && flow.nat.is_empty() && found.direction == Direction::Original {
+        flow.nat = nat::between(&flow.tuple, &packet.tuple, false, "isn");
+    }
+    flow.saw(
+        at,
+        hook,
+        found.direction,
+        spot,
+        event.place.ifname.as_ref(),
+        packet,
+    );
+}
+
+/// A failed lookup is the loss of a packet that never came to be.
+fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, errno: u32) {
+    let Some(spot) = spot else { return };
+    let kind = match errno {
+        22 => DropKind::Blackhole,
+        13 => DropKind::Prohibit,
+        _ => DropKind::NoRoute,
+    };
+    flow.dropped(DropGroup {
+        direction: found.direction,
+        spot,
+        ifname: None,
+        iif: None,
+        kind,
+        drop: crate::event::Drop {
+            reason: None,
+            location: None,
+            stack: Vec::new(),
+            route: None,
+        },
+        packet: None,
+        conntrack: None,
+        hook: event.hook.unwrap_or(HookId::FibTableLookup),
+        count: 1,
+        first: event.at,
+        last: event.at,
+    });
+}
+
+fn dns(flow: &mut Flow, at: Ktime, message: &[u8]) {
+    let Some(header) = message.first_chunk::<DNS_HEADER>() else {
+        return;
+    };
+    let id = u16::from_be_bytes([header[0], header[1]]);
+    let (response, rcode) = (header[2] & 0x80 != 0, header[3] & 0x0f);
+    if response {
+        flow.answered(id, at, rcode);
+    } else {
+        flow.asked(id, at);
+    }
+}

@@ -1,0 +1,359 @@
+//! What kind of loss a `kfree_skb` is, and at which stage of the stack it happened.
+//!
+//! The reason names it where the kernel has reasons; the dropping function, the packet's route and the stack do elsewhere.
+//! Symbols are those of Linux 5.10 to 7.x; a compiler may append `.part.0`, `.isra.0` or `.constprop.0`.
+
+use std::sync::Arc;
+
+use super::place::Stage;
+use crate::event::{Drop, Event};
+
+/// Errno numbers of error routes, `include/uapi/asm-generic/errno.h`.
+mod errno {
+    pub const EACCES: u16 = 13;
+    pub const EINVAL: u16 = 22;
+    pub const ENETUNREACH: u16 = 101;
+    pub const EHOSTUNREACH: u16 = 113;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropKind {
+    /// A netfilter hook said NF_DROP.
+    Netfilter(Option<Backend>),
+    NoRoute,
+    Blackhole,
+    Prohibit,
+    RpFilter,
+    Martian,
+    TtlExpired,
+    TooBig,
+    Neighbour,
+    /// A BPF program at TC, XDP or a cgroup.
+    Bpf,
+    NoSocket,
+    Checksum,
+    SocketBuffer,
+    ListenQueue,
+    Qdisc,
+    Bridge,
+    Tunnel,
+    LinkDown,
+    Header,
+    /// The end of a packet that was not lost: consumed, duplicated, or of a connection already over.
+    Benign,
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backend {
+    Nft,
+    Legacy,
+}
+
+/// `symbol` is `name`, possibly with a compiler's suffix.
+fn is(symbol: &str, name: &str) -> bool {
+    symbol
+        .strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn any(symbol: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| is(symbol, name))
+}
+
+fn text(symbol: Option<&Arc<str>>) -> &str {
+    symbol.map_or("", |symbol| symbol)
+}
+
+/// Classifies a drop. `ttl` is the packet's.
+pub fn kind(drop: &Drop, ttl: u8) -> DropKind {
+    match drop.reason.as_deref() {
+        Some(reason) if reason != "NOT_SPECIFIED" => by_reason(reason, drop, ttl),
+        _ => by_location(drop, ttl),
+    }
+}
+
+fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
+    match reason {
+        "NETFILTER_DROP" => DropKind::Netfilter(backend(drop)),
+        "IP_INNOROUTES" | "IP_OUTNOROUTES" => by_route(drop).unwrap_or(DropKind::NoRoute),
+        "IP_RPFILTER" => DropKind::RpFilter,
+        "IP_LOCAL_SOURCE" | "IP_LOCALNET" | "IP_INVALID_SOURCE" | "IP_INVALID_DEST"
+        | "INVALID_DST" => DropKind::Martian,
+        "IP_INHDR" if ttl <= 1 => DropKind::TtlExpired,
+        "IP_INHDR" | "IP_INADDRERRORS" | "PKT_TOO_SMALL" | "HDR_TRUNC" | "IP_INVALID_HDR" => {
+            DropKind::Header
+        }
+        "PKT_TOO_BIG" => DropKind::TooBig,
+        "NEIGH_FAILED" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" | "NEIGH_CREATEFAIL"
+        | "NEIGH_HH_FILLFAIL" => DropKind::Neighbour,
+        "TC_INGRESS" | "TC_EGRESS" | "XDP" | "BPF_CGROUP_EGRESS" | "SOCKET_FILTER" | "BPF_DROP" => {
+            DropKind::Bpf
+        }
+        "NO_SOCKET" => DropKind::NoSocket,
+        "TCP_CSUM" | "UDP_CSUM" | "ICMP_CSUM" | "IP_CSUM" | "SKB_CSUM" => DropKind::Checksum,
+        "SOCKET_RCVBUFF" | "PROTO_MEM" | "SOCKET_BACKLOG" => DropKind::SocketBuffer,
+        "TCP_LISTEN_OVERFLOW" | "TCP_REQQFULLDROP" | "TCP_ACCEPTQFULL" => DropKind::ListenQueue,
+        "QDISC_DROP" | "CPU_BACKLOG" | "QDISC_OVERLIMIT" | "QDISC_CONGESTED" | "FULL_RING" => {
+            DropKind::Qdisc
+        }
+        "DEV_READY" => DropKind::LinkDown,
+        _ if reason.starts_with("VXLAN_") || reason.starts_with("TUNNEL_") => DropKind::Tunnel,
+        _ if reason.starts_with("BRIDGE_") => DropKind::Bridge,
+        _ if BENIGN_REASONS.contains(&reason) => DropKind::Benign,
+        _ => DropKind::Other,
+    }
+}
+
+/// Ends that are no losses, all seen in healthy runs or named so by the kernel.
+const BENIGN_REASONS: &[&str] = &[
+    "CONSUMED",
+    "OTHERHOST",
+    "QUEUE_PURGE",
+    "TCP_ABORT_ON_CLOSE",
+    "TCP_ABORT_ON_DATA",
+    "TCP_ACK_UNSENT_DATA",
+    "TCP_CLOSE",
+    "TCP_FASTOPEN",
+    "TCP_OFO_DROP",
+    "TCP_OFO_QUEUE_PRUNE",
+    "TCP_OFOMERGE",
+    "TCP_OLD_ACK",
+    "TCP_OLD_DATA",
+    "TCP_OLD_SEQUENCE",
+    "TCP_RESET",
+    "SOCKET_CLOSE",
+    "SOCKET_DESTROYED",
+    "DUP_FRAG",
+    "UNHANDLED_PROTO",
+];
+
+fn by_location(drop: &Drop, ttl: u8) -> DropKind {
+    let location = text(drop.location.as_ref());
+    if any(location, &["nf_hook_slow", "nf_hook_slow_list"]) || location.starts_with("nft_do_chain")
+    {
+        return DropKind::Netfilter(backend(drop));
+    }
+    if any(
+        location,
+        &[
+            "ip_error",
+            "ip6_pkt_drop",
+            "ip6_pkt_discard",
+            "ip6_pkt_prohibit",
+            "dst_discard",
+            "dst_discard_out",
+        ],
+    ) {
+        return by_route(drop).unwrap_or_else(|| {
+            if location.starts_with("dst_discard") {
+                DropKind::Blackhole
+            } else {
+                DropKind::NoRoute
+            }
+        });
+    }
+    if any(location, &["ip_forward", "ip6_forward"]) && ttl <= 1 {
+        return DropKind::TtlExpired;
+    }
+    if any(location, &["ip_fragment", "ip_do_fragment", "ip6_fragment"]) {
+        return DropKind::TooBig;
+    }
+    if any(
+        location,
+        &[
+            "neigh_invalidate",
+            "__neigh_event_send",
+            "arp_error_report",
+            "ndisc_error_report",
+        ],
+    ) {
+        return DropKind::Neighbour;
+    }
+    if any(
+        location,
+        &[
+            "do_xdp_generic",
+            "netif_receive_generic_xdp",
+            "veth_xdp_rcv_skb",
+        ],
+    ) || any(location, &["sch_handle_ingress", "sch_handle_egress"])
+    {
+        return DropKind::Bpf;
+    }
+    if location.starts_with("br_") || any(location, &["__br_forward"]) {
+        return DropKind::Bridge;
+    }
+    // Sockets free what they have finished with by the same function; see the noise list of the facts.
+    if location.starts_with("tcp_")
+        || location.starts_with("skb_queue_purge")
+        || location.starts_with("skb_release")
+    {
+        return DropKind::Benign;
+    }
+    DropKind::Other
+}
+
+fn by_route(drop: &Drop) -> Option<DropKind> {
+    let route = drop.route.as_ref()?;
+    match route.error {
+        errno::EINVAL => return Some(DropKind::Blackhole),
+        errno::EACCES => return Some(DropKind::Prohibit),
+        errno::ENETUNREACH | errno::EHOSTUNREACH => return Some(DropKind::NoRoute),
+        _ => {}
+    }
+    let input = text(route.input.as_ref());
+    if is(input, "ip6_pkt_prohibit") {
+        Some(DropKind::Prohibit)
+    } else if is(input, "dst_discard") {
+        Some(DropKind::Blackhole)
+    } else {
+        None
+    }
+}
+
+/// nft frees inside `nft_do_chain` since it has drop reasons; `ipt_do_table` has returned when `nf_hook_slow` frees.
+/// Without reasons both look alike.
+fn backend(drop: &Drop) -> Option<Backend> {
+    let nft = |symbol: &Arc<str>| symbol.starts_with("nft_do_chain");
+    if drop.location.as_ref().is_some_and(nft) || drop.stack.iter().take(4).any(nft) {
+        Some(Backend::Nft)
+    } else if drop.reason.is_some()
+        && drop
+            .location
+            .as_ref()
+            .is_some_and(|l| l.starts_with("nf_hook_slow"))
+    {
+        Some(Backend::Legacy)
+    } else {
+        None
+    }
+}
+
+/// Functions that run a netfilter hook, and the stage of that hook; the innermost on the stack decides.
+const HOOK_CALLERS: &[(&str, Stage)] = &[
+    ("ip_local_deliver", Stage::Input),
+    ("ip6_input", Stage::Input),
+    ("br_nf_local_in", Stage::Input),
+    ("br_pass_frame_up", Stage::Input),
+    ("ip_forward", Stage::Forward),
+    ("ip6_forward", Stage::Forward),
+    ("br_nf_forward", Stage::Forward),
+    ("br_nf_forward_ip", Stage::Forward),
+    ("__br_forward", Stage::Forward),
+    ("__ip_local_out", Stage::Output),
+    ("__ip6_local_out", Stage::Output),
+    ("ip6_xmit", Stage::Output),
+    ("ip_output", Stage::Postrouting),
+    ("ip_mc_output", Stage::Postrouting),
+    ("ip6_output", Stage::Postrouting),
+    ("br_nf_post_routing", Stage::Postrouting),
+    ("br_forward_finish", Stage::Postrouting),
+    ("br_nf_pre_routing", Stage::Prerouting),
+    ("br_handle_frame", Stage::Prerouting),
+    ("ip_rcv", Stage::Prerouting),
+    ("ip_sublist_rcv", Stage::Prerouting),
+    ("ip_list_rcv", Stage::Prerouting),
+    ("ipv6_rcv", Stage::Prerouting),
+    ("ip6_sublist_rcv", Stage::Prerouting),
+    ("ipv6_list_rcv", Stage::Prerouting),
+    ("__netif_receive_skb_core", Stage::Receive),
+    ("__netif_receive_skb_one_core", Stage::Receive),
+    ("__dev_queue_xmit", Stage::Transmit),
+];
+
+/// The stage at which a packet was dropped.
+pub fn stage(event: &Event, drop: &Drop, kind: DropKind) -> Stage {
+    match kind {
+        DropKind::Netfilter(_) => stage_by_stack(drop)
+            .or_else(|| stage_by_route(event, drop))
+            .unwrap_or(Stage::Prerouting),
+        DropKind::NoRoute
+        | DropKind::Blackhole
+        | DropKind::Prohibit
+        | DropKind::RpFilter
+        | DropKind::Martian
+        | DropKind::TtlExpired
+        | DropKind::TooBig => Stage::Fib,
+        DropKind::Neighbour | DropKind::Qdisc | DropKind::LinkDown => Stage::Queue,
+        DropKind::Bpf => bpf_stage(drop),
+        DropKind::NoSocket
+        | DropKind::Checksum
+        | DropKind::SocketBuffer
+        | DropKind::ListenQueue => Stage::Socket,
+        DropKind::Bridge => Stage::BridgeReceive,
+        DropKind::Tunnel => Stage::Encapsulate,
+        DropKind::Header | DropKind::Benign | DropKind::Other => other_stage(event, drop),
+    }
+}
+
+fn stage_by_stack(drop: &Drop) -> Option<Stage> {
+    drop.stack.iter().find_map(|symbol| {
+        HOOK_CALLERS
+            .iter()
+            .find(|(name, _)| is(symbol, name))
+            .map(|(_, stage)| *stage)
+    })
+}
+
+/// Without a stack: what the packet's route already says (checked against all rows of the signal table).
+fn stage_by_route(event: &Event, drop: &Drop) -> Option<Stage> {
+    let Some(route) = &drop.route else {
+        return Some(Stage::Prerouting);
+    };
+    let input = text(route.input.as_ref());
+    if any(input, &["ip_local_deliver", "ip6_input"]) {
+        return Some(Stage::Input);
+    }
+    if any(input, &["ip_forward", "ip6_forward"]) {
+        let still_at_entry = event.place.iif.is_none() || event.place.iif == event.place.ifindex;
+        return Some(if still_at_entry {
+            Stage::Forward
+        } else {
+            Stage::Postrouting
+        });
+    }
+    event.place.iif.is_none().then_some(Stage::Output)
+}
+
+fn bpf_stage(drop: &Drop) -> Stage {
+    let egress = matches!(
+        drop.reason.as_deref(),
+        Some("TC_EGRESS" | "BPF_CGROUP_EGRESS")
+    ) || drop
+        .location
+        .as_ref()
+        .is_some_and(|l| is(l, "sch_handle_egress"));
+    if drop.reason.as_deref() == Some("SOCKET_FILTER") {
+        Stage::Socket
+    } else if egress {
+        Stage::Transmit
+    } else {
+        Stage::Receive
+    }
+}
+
+fn other_stage(event: &Event, drop: &Drop) -> Stage {
+    let location = text(drop.location.as_ref());
+    if location.starts_with("tcp_") || location.starts_with("udp") || location.starts_with("__udp")
+    {
+        Stage::Socket
+    } else if any(
+        location,
+        &[
+            "ip_rcv_finish_core",
+            "ip_rcv_core",
+            "ip6_rcv_core",
+            "ip_forward",
+            "ip6_forward",
+        ],
+    ) {
+        Stage::Fib
+    } else if location.starts_with("__dev_queue_xmit") || location.contains("xmit") {
+        Stage::Transmit
+    } else {
+        stage_by_stack(drop)
+            .or_else(|| stage_by_route(event, drop))
+            .unwrap_or(Stage::Receive)
+    }
+}

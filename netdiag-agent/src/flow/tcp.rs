@@ -1,0 +1,53 @@
+//! How far a TCP connection got.
+
+use crate::event::{Ktime, TcpHeader};
+
+use super::record::Direction;
+
+/// `enum` of `include/net/tcp_states.h`, as `inet_sock_set_state` reports it.
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_SYN_SENT: u8 = 2;
+
+/// First time of each step of a connection's life.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    pub syn: Option<Ktime>,
+    pub syn_ack: Option<Ktime>,
+    /// The initiator went on after the SYN-ACK: proof that it got it.
+    pub established: Option<Ktime>,
+    /// FIN or RST of either side: drops of stray packets after this are no deaths.
+    pub closing: Option<Ktime>,
+    pub initial_seq: Option<u32>,
+    /// Last retransmission either side's TCP reported or a repeated SYN showed.
+    pub retransmitted: Option<Ktime>,
+}
+
+impl Progress {
+    pub fn packet(&mut self, at: Ktime, direction: Direction, header: TcpHeader) {
+        let flags = header.flags;
+        match direction {
+            Direction::Original if flags.is_syn() => {
+                self.syn.get_or_insert(at);
+                self.initial_seq.get_or_insert(header.seq);
+            }
+            Direction::Reply if flags.is_syn_ack() => {
+                self.syn_ack.get_or_insert(at);
+            }
+            // A node that closes half-open connections sends RST without the peer ever having answered.
+            Direction::Original if !flags.is_rst() => {
+                self.established.get_or_insert(at);
+            }
+            _ => {}
+        }
+        if flags.is_fin() || flags.is_rst() {
+            self.closing.get_or_insert(at);
+        }
+    }
+
+    /// A socket changed state; `direction` is that of the packets it sends.
+    pub fn state(&mut self, at: Ktime, direction: Direction, old: u8, new: u8) {
+        if direction == Direction::Original && old == TCP_SYN_SENT && new == TCP_ESTABLISHED {
+            self.established.get_or_insert(at);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The path of kernels without tcx, which this one takes too when told to.
+
+use aya::Ebpf;
+
+use super::{Filter, filters, sweep};
+use crate::event::HookId;
+use crate::kernel::capability::Capabilities;
+use crate::kernel::lab::{Lab, Observed};
+use crate::kernel::plan::TcMode;
+use crate::kernel::{attach, session, sweep_leftovers};
+
+/// Above `PID_MAX_LIMIT` of any machine that runs this, so nobody's.
+const GONE: u32 = (1 << 22) - 1;
+
+fn object(lab: &Lab) -> Ebpf {
+    let facts = session::read_facts().expect("BTF");
+    let mut ebpf =
+        session::load_object(&facts, &Capabilities::probe(), &lab.watch()).expect("load");
+    attach::load_tc(&mut ebpf).expect("verify");
+    ebpf
+}
+
+fn attached(lab: &Lab, ebpf: &mut Ebpf, pid: u32) -> attach::Watched {
+    let interface = lab.interface("vetha");
+    attach::interface(ebpf, TcMode::Clsact, pid, &interface)
+        .expect("attach")
+        .expect("interface exists")
+}
+
+fn on(lab: &Lab) -> Vec<Filter> {
+    let index = lab.interface("vetha").ifindex.0 as i32;
+    lab.within("node", move || filters(index)).expect("dump")
+}
+
+fn qdiscs(lab: &Lab) -> String {
+    lab.output("ip netns exec $P-node tc qdisc show dev vetha")
+}
+
+#[tokio::test]
+async fn filters_are_marked_and_leave_with_their_qdisc() {
+    let Some(lab) = Lab::new() else { return };
+    let mut ebpf = object(&lab);
+    let watched = attached(&lab, &mut ebpf, std::process::id());
+    let mine = on(&lab);
+    assert_eq!(mine.len(), 2, "{mine:?}");
+    assert!(
+        mine.iter()
+            .all(|filter| filter.owner() == Some(std::process::id()))
+    );
+    assert_eq!(
+        sweep_leftovers(Some(&lab.path("node"))).expect("sweep"),
+        0,
+        "their maker lives"
+    );
+    drop(watched);
+    assert_eq!(on(&lab), []);
+    assert!(!qdiscs(&lab).contains("clsact"), "{}", qdiscs(&lab));
+}
+
+#[tokio::test]
+async fn what_a_killed_predecessor_left_is_swept_and_the_rest_is_not() {
+    let Some(lab) = Lab::new() else { return };
+    let mut ebpf = object(&lab);
+    std::mem::forget(attached(&lab, &mut ebpf, GONE));
+    assert_eq!(on(&lab).len(), 2);
+    assert_eq!(lab.within("node", sweep).expect("sweep"), 2);
+    assert_eq!(on(&lab), []);
+    assert!(!qdiscs(&lab).contains("clsact"), "{}", qdiscs(&lab));
+
+    lab.sh("ip netns exec $P-node tc qdisc add dev vetha clsact");
+    std::mem::forget(attached(&lab, &mut ebpf, GONE));
+    assert_eq!(lab.within("node", sweep).expect("sweep"), 2);
+    assert!(qdiscs(&lab).contains("clsact"), "was there before us");
+}
+
+#[tokio::test]
+async fn packets_are_seen_through_a_filter_as_well() {
+    let Some(lab) = Lab::new() else { return };
+    let mut watch = lab.watch();
+    let interfaces = std::mem::take(&mut watch.interfaces);
+    let mut seen = Observed::start(&watch);
+    seen.session.force_clsact();
+    for interface in &interfaces {
+        seen.session.watch_interface(interface).expect("attach");
+    }
+    lab.connect("192.0.2.10:9001");
+    for (hook, source) in [
+        (HookId::TcIngress, "10.244.0.2"),
+        (HookId::TcEgress, "192.0.2.1"),
+    ] {
+        seen.expect(hook, "SYN", |e| {
+            e.packet.as_ref().is_some_and(|packet| {
+                packet.tuple.src.ip().to_string() == source
+                    && packet.tuple.dst.to_string() == "192.0.2.10:9001"
+            })
+        })
+        .await;
+    }
+    drop(seen);
+    assert_eq!(on(&lab), []);
+    lab.sh("ip -n $P-node link del vetha");
+}

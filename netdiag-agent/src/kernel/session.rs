@@ -1,0 +1,406 @@
+//! One trace: programs loaded and attached, events coming out.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::{Btf, Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use nix::time::{ClockId, clock_gettime};
+
+use super::attach::{self, WatchInterface, Watched};
+use super::capability::{CONNTRACK_BTF, Capabilities, VMLINUX_BTF};
+use super::decode::{Names, decode};
+use super::error::KernelError;
+use super::facts::{self, Facts};
+use super::filter::Filter;
+use super::hooks::{Attach, HOOKS, HookSpec};
+use super::log::{self, Bridge};
+use super::netns;
+use super::plan::{Plan, TcMode, plan};
+use super::ring::{Counters, Ring, Totals};
+use super::symbols::Symbols;
+use crate::engine::Input;
+use crate::event::{HookId, IfIndex, Ktime, Netns};
+use crate::inventory::BlindSpot;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdiag-ebpf"));
+
+/// How often the loss counters are read.
+const LOSS_INTERVAL: Duration = Duration::from_millis(50);
+/// `aya_log::Level::Debug`; 0 is off.
+const LOG_DEBUG: u8 = 4;
+
+/// What to watch.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Path of the node's namespace; `None`: the one of this process.
+    pub node: Option<PathBuf>,
+    /// Get the TC programs.
+    pub interfaces: Vec<WatchInterface>,
+    /// The pod whose traffic is asked for.
+    pub pod: Option<Netns>,
+    /// Namespaces of the other pods.
+    pub namespaces: Vec<Netns>,
+    /// Flows from and to these are followed.
+    pub addresses: Vec<IpAddr>,
+    /// Flows between any addresses are.
+    pub any_address: bool,
+    /// Only flows with one of these at either end; all when empty.
+    pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
+    /// The programs' own debug lines.
+    pub debug_log: bool,
+}
+
+/// A program of ours in the kernel, for measuring it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedProgram {
+    pub hook: HookId,
+    pub name: &'static str,
+    pub id: u32,
+}
+
+/// Detaches everything when dropped.
+pub struct Session {
+    watched: Vec<Watched>,
+    ebpf: Ebpf,
+    ring: Ring,
+    counters: Counters,
+    filter: Filter,
+    names: Names,
+    logger: Option<EbpfLogger<Bridge>>,
+    tc: Option<TcMode>,
+    hooks: Vec<HookId>,
+    blind: Vec<BlindSpot>,
+    losses_read: Instant,
+}
+
+impl Session {
+    /// Loads and attaches everything that can be; what cannot is a blind spot. Call it inside a tokio runtime.
+    pub fn start(watch: &Watch) -> Result<Self, KernelError> {
+        let mut capabilities = Capabilities::probe();
+        // Refuses before the expensive part.
+        plan(&capabilities)?;
+        let kernel = Kernel::read()?;
+        capabilities.complete(&kernel.facts, !kernel.symbols.is_empty());
+        let Plan {
+            tc,
+            tracepoints,
+            mut blind,
+        } = plan(&capabilities)?;
+
+        let mut ebpf = load_object(&kernel.facts, &capabilities, watch)?;
+        let mut loaded = Vec::new();
+        for hook in tracepoints {
+            match attach::load_tracepoint(&mut ebpf, hook, &kernel.btf) {
+                Ok(()) => loaded.push(hook),
+                Err(why) => blind.push(spot(hook, &why)),
+            }
+        }
+        drop(kernel.btf);
+        let tc = match attach::load_tc(&mut ebpf) {
+            Ok(()) => Some(tc),
+            Err(why) => {
+                blind.push(BlindSpot {
+                    what: "tc".to_owned(),
+                    why,
+                });
+                None
+            }
+        };
+        let logger = if watch.debug_log {
+            log::open(&mut ebpf)
+        } else {
+            None
+        };
+        let mut session = Self {
+            watched: Vec::new(),
+            ring: Ring::open(&mut ebpf)?,
+            counters: Counters::open(&mut ebpf)?,
+            filter: Filter::open(&mut ebpf)?,
+            ebpf,
+            names: Names::new(kernel.facts.reasons, kernel.symbols),
+            logger,
+            tc,
+            hooks: Vec::new(),
+            blind,
+            losses_read: Instant::now(),
+        };
+        session.fill(watch)?;
+        session.attach(watch, &loaded)?;
+        give_back_memory();
+        Ok(session)
+    }
+
+    /// Tells the programs what is wanted, before any of them runs.
+    fn fill(&mut self, watch: &Watch) -> Result<(), KernelError> {
+        for netns in &watch.namespaces {
+            self.filter.add_pod(*netns)?;
+        }
+        if let Some(netns) = watch.pod {
+            self.filter.add_traced(netns)?;
+        }
+        // Last, because a watched namespace may be the node's own.
+        self.filter.add_node(node_netns(watch.node.as_deref())?)?;
+        for address in &watch.addresses {
+            self.filter.add_address(*address)?;
+        }
+        for target in &watch.targets {
+            self.filter.add_target(*target)?;
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, watch: &Watch, loaded: &[&'static HookSpec]) -> Result<(), KernelError> {
+        for wanted in &watch.interfaces {
+            if let Err(error) = self.watch_interface(wanted) {
+                let what = format!("tc on {}", wanted.name);
+                self.blind.push(BlindSpot {
+                    what,
+                    why: attach::explain(&error),
+                });
+            }
+        }
+        for hook in loaded {
+            match attach::attach_tracepoint(&mut self.ebpf, hook) {
+                Ok(()) => self.hooks.push(hook.id),
+                Err(why) => self.blind.push(spot(hook, &why)),
+            }
+        }
+        if self.watched.is_empty() && !self.hooks.contains(&HookId::KfreeSkb) {
+            let why = self
+                .blind
+                .iter()
+                .map(|spot| format!("{}: {}", spot.what, spot.why));
+            return Err(KernelError::Nothing(why.collect::<Vec<_>>().join("; ")));
+        }
+        if !self.watched.is_empty() || watch.interfaces.is_empty() {
+            self.hooks.extend(
+                HOOKS
+                    .iter()
+                    .filter(|hook| matches!(hook.attach, Attach::Tc(_)))
+                    .map(|hook| hook.id),
+            );
+        }
+        self.hooks.sort_unstable();
+        Ok(())
+    }
+
+    /// What is attached.
+    pub fn hooks(&self) -> &[HookId] {
+        &self.hooks
+    }
+
+    /// What is not, and what that costs.
+    pub fn blind(&self) -> &[BlindSpot] {
+        &self.blind
+    }
+
+    /// How much this kernel lets us see, with what is built: tracepoints and TC.
+    pub const fn tier(&self) -> u8 {
+        0
+    }
+
+    /// Waits for news: events in ring order, then losses. Comes back empty-handed now and then. Nothing is lost when the
+    /// future is dropped.
+    pub async fn next(&mut self) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        let names = &mut self.names;
+        let taken = self
+            .ring
+            .next(LOSS_INTERVAL, |bytes| {
+                inputs.push(Input::Event(decode(bytes, names)))
+            })
+            .await;
+        if let Err(error) = taken {
+            tracing::warn!("wait for events: {error}");
+        }
+        if self.losses_read.elapsed() >= LOSS_INTERVAL {
+            self.losses(&mut inputs);
+        }
+        inputs
+    }
+
+    /// All that is left in the ring, and the last losses.
+    pub fn drain(&mut self) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        let names = &mut self.names;
+        self.ring
+            .drain(|bytes| inputs.push(Input::Event(decode(bytes, names))));
+        self.losses(&mut inputs);
+        inputs
+    }
+
+    fn losses(&mut self, inputs: &mut Vec<Input>) {
+        self.losses_read = Instant::now();
+        let lost = self.counters.losses();
+        if !lost.is_empty() {
+            let at = now();
+            inputs.extend(
+                lost.into_iter()
+                    .map(|(hook, count)| Input::Lost { hook, at, count }),
+            );
+        }
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// Puts the TC programs on one more interface. One that is gone is no error.
+    pub fn watch_interface(&mut self, wanted: &WatchInterface) -> Result<(), KernelError> {
+        let Some(mode) = self.tc else { return Ok(()) };
+        if let Some(watched) = attach::interface(&mut self.ebpf, mode, std::process::id(), wanted)?
+        {
+            self.names
+                .interfaces
+                .insert(watched.ifindex.0, (watched.netns, watched.name.clone()));
+            self.watched
+                .retain(|old| (old.netns, old.ifindex) != (watched.netns, watched.ifindex));
+            self.watched.push(watched);
+        }
+        Ok(())
+    }
+
+    pub fn unwatch_interface(&mut self, netns: Netns, ifindex: IfIndex) {
+        self.watched
+            .retain(|old| (old.netns, old.ifindex) != (netns, ifindex));
+        self.names
+            .interfaces
+            .retain(|index, (inode, _)| (*inode, *index) != (netns, ifindex.0));
+    }
+
+    /// One more pod.
+    pub fn add_namespace(&mut self, netns: Netns) -> Result<(), KernelError> {
+        self.filter.add_pod(netns)
+    }
+
+    pub fn add_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
+        addresses
+            .iter()
+            .try_for_each(|address| self.filter.add_address(*address))
+    }
+
+    /// Takes the path of kernels without tcx from here on.
+    #[cfg(test)]
+    pub(super) fn force_clsact(&mut self) {
+        self.tc = Some(TcMode::Clsact);
+    }
+
+    /// Counters of one hook since the start.
+    pub fn totals(&self, hook: HookId) -> Totals {
+        self.counters.totals(hook)
+    }
+
+    /// The programs in the kernel.
+    pub fn programs(&self) -> Vec<LoadedProgram> {
+        HOOKS
+            .iter()
+            .filter_map(|hook| {
+                let info = self.ebpf.program(hook.program)?.info().ok()?;
+                Some(LoadedProgram {
+                    hook: hook.id,
+                    name: hook.program,
+                    id: info.id(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// What is read from the running kernel before anything is loaded.
+pub(super) struct Kernel {
+    pub facts: Facts,
+    pub symbols: Symbols,
+    pub btf: Btf,
+}
+
+impl Kernel {
+    pub fn read() -> Result<Self, KernelError> {
+        thread::scope(|scope| {
+            let symbols = scope.spawn(|| {
+                fs::read("/proc/kallsyms")
+                    .map_or_else(|_| Symbols::default(), |text| Symbols::parse(&text))
+            });
+            let btf = scope.spawn(Btf::from_sys_fs);
+            let facts = read_facts()?;
+            let failed = || KernelError::Read {
+                path: VMLINUX_BTF.into(),
+                source: io::Error::other("no usable type information"),
+            };
+            Ok(Self {
+                facts,
+                symbols: symbols.join().unwrap_or_default(),
+                btf: btf.join().map_err(|_| failed())?.map_err(|_| failed())?,
+            })
+        })
+    }
+}
+
+pub(super) fn read_facts() -> Result<Facts, KernelError> {
+    let path = Path::new(VMLINUX_BTF);
+    let vmlinux = fs::read(path).map_err(|source| KernelError::Read {
+        path: path.into(),
+        source,
+    })?;
+    let module = fs::read(CONNTRACK_BTF).ok();
+    facts::resolve(&vmlinux, module.as_deref()).map_err(|source| KernelError::Btf {
+        path: path.into(),
+        source,
+    })
+}
+
+pub(super) fn load_object(
+    facts: &Facts,
+    capabilities: &Capabilities,
+    watch: &Watch,
+) -> Result<Ebpf, KernelError> {
+    let mut settings = facts.settings;
+    settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
+    settings.any_address = u32::from(watch.any_address);
+    let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
+    settings.targets = u32::from(narrowed);
+    let level = if watch.debug_log { LOG_DEBUG } else { 0 };
+    EbpfLoader::new()
+        .override_global("SETTINGS", &settings, true)
+        .override_global(aya_log::LEVEL, &level, false)
+        .load(OBJECT)
+        .map_err(|error| KernelError::Load(Box::new(error)))
+}
+
+pub(super) fn node_netns(path: Option<&Path>) -> Result<Netns, KernelError> {
+    netns::open(path)
+        .and_then(|file| netns::inode(&file))
+        .map_err(|source| KernelError::Netns {
+            path: path.map(Path::to_path_buf),
+            source,
+        })
+}
+
+fn spot(hook: &HookSpec, why: &str) -> BlindSpot {
+    BlindSpot {
+        what: hook.id.name().to_owned(),
+        why: format!("{why}; not seen: {}", hook.loses),
+    }
+}
+
+/// The clock of the events.
+fn now() -> Ktime {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    Ktime(time.as_nanos() as u64)
+}
+
+/// Parsing the kernel's types needs some 50 MiB for a moment, in pieces the allocator would keep.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number; safe to call at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

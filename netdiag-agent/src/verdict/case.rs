@@ -1,0 +1,468 @@
+//! One flow laid before the rules, with all they may know.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::rules::RULES;
+use super::types::{
+    Cause, Component, Confidence, Evidence, HopName, Outcome, Remediation, Suspect,
+};
+use crate::event::{IcmpKind, Ktime, Netns, NudState, Proto, Span};
+use crate::flow::FlowTable;
+use crate::flow::drops::DropKind;
+use crate::flow::place::{Leg, Stage};
+use crate::flow::record::{Direction, DropGroup, Flow, IcmpError, Reset};
+use crate::inventory::{Inventory, Namespace, NamespaceKind};
+
+/// A drop is a death when the flow has not advanced for this long.
+const SETTLE: Span = Span::millis(100);
+/// A firewall's drop waits this long for the reading of the rules that it sets off.
+const RULES_READ: Span = Span::millis(170);
+/// A refusal waits this long for the drop that explains it.
+const GRACE: Span = Span::millis(30);
+/// An established connection retransmits; only a loss that lasts this long is a death.
+const PERSIST: Span = Span::millis(700);
+
+/// Last known state of a neighbour entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub state: NudState,
+    pub at: Ktime,
+}
+
+/// Neighbour entries by namespace and address.
+pub type Neighbours = BTreeMap<(Netns, IpAddr), Neighbour>;
+
+/// All a rule may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    pub flow: &'a Flow,
+    pub inventory: &'a Inventory,
+    pub neighbours: &'a Neighbours,
+    /// Every flow of the trace, this one included.
+    pub others: &'a FlowTable,
+    pub now: Ktime,
+    pub no_answer: Span,
+    /// The trace is over: what is not known now never will be.
+    pub ending: bool,
+    /// Events lost while the flow lived.
+    pub lost: u64,
+}
+
+/// What a rule says.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub outcome: Outcome,
+    pub cause: Option<Cause>,
+    pub confidence: Confidence,
+    /// Index into the flow's drops: the fatal one.
+    pub drop: Option<usize>,
+    /// The hop that answered with a refusal.
+    pub refused_at: Option<HopName>,
+    pub component: Option<Component>,
+    pub evidence: Vec<Evidence>,
+    pub suspects: Vec<Suspect>,
+    pub caveats: Vec<String>,
+    pub remediation: Option<Remediation>,
+}
+
+impl Finding {
+    pub fn new(outcome: Outcome, cause: Cause, confidence: Confidence) -> Self {
+        Self {
+            outcome,
+            cause: Some(cause),
+            confidence,
+            drop: None,
+            refused_at: None,
+            component: None,
+            evidence: Vec::new(),
+            suspects: Vec::new(),
+            caveats: Vec::new(),
+            remediation: None,
+        }
+    }
+
+    fn plain(outcome: Outcome) -> Self {
+        Self {
+            cause: None,
+            ..Self::new(outcome, Cause(""), Confidence::Proven)
+        }
+    }
+
+    #[must_use]
+    pub fn remedy(
+        mut self,
+        summary: impl Into<String>,
+        commands: impl IntoIterator<Item = String>,
+    ) -> Self {
+        self.remediation = Some(Remediation {
+            summary: summary.into(),
+            commands: commands.into_iter().collect(),
+        });
+        self
+    }
+
+    #[must_use]
+    pub fn component(mut self, component: Component) -> Self {
+        self.component = Some(component);
+        self
+    }
+
+    #[must_use]
+    pub fn evidence(
+        mut self,
+        source: impl Into<String>,
+        count: Option<u64>,
+        detail: impl Into<String>,
+    ) -> Self {
+        let detail = detail.into();
+        self.evidence.push(Evidence {
+            source: source.into(),
+            count,
+            value: None,
+            detail: (!detail.is_empty()).then_some(detail),
+        });
+        self
+    }
+
+    #[must_use]
+    pub fn counter(mut self, source: impl Into<String>, value: u64) -> Self {
+        self.evidence.push(Evidence {
+            source: source.into(),
+            count: None,
+            value: Some(value),
+            detail: None,
+        });
+        self
+    }
+
+    #[must_use]
+    pub fn suspect(mut self, name: &str, reason: impl Into<String>) -> Self {
+        self.suspects.push(Suspect {
+            name: name.to_owned(),
+            reason: reason.into(),
+        });
+        self
+    }
+
+    #[must_use]
+    pub fn caveat(mut self, text: impl Into<String>) -> Self {
+        self.caveats.push(text.into());
+        self
+    }
+}
+
+/// A drop that ended the flow, and its index.
+#[derive(Clone, Copy, Debug)]
+pub struct Death<'a> {
+    pub index: usize,
+    pub group: &'a DropGroup,
+}
+
+impl<'a> Case<'a> {
+    /// What can be said now; `None`: nothing yet.
+    pub fn judge(&self) -> Option<Finding> {
+        if self.answered() && self.death().is_none() {
+            return Some(self.delivered());
+        }
+        if let Some(finding) = RULES.iter().find_map(|rule| rule.judge(self)) {
+            return Some(self.honest(finding));
+        }
+        (self.deadline_passed() || self.ending).then(|| self.undetermined())
+    }
+
+    fn delivered(&self) -> Finding {
+        let mut finding = Finding::plain(Outcome::Delivered);
+        for group in self.losses() {
+            let reason = group.drop.reason.as_deref().unwrap_or("no reason");
+            finding = finding.caveat(format!(
+                "{} packet(s) lost on the way ({reason}); what came after got through",
+                group.count
+            ));
+        }
+        let syns = self.flow.syn_count();
+        if syns > 1 && self.losses().next().is_none() {
+            finding = finding.caveat(format!("the SYN had to be sent {syns} times"));
+        }
+        finding
+    }
+
+    fn undetermined(&self) -> Finding {
+        let mut finding = Finding::plain(Outcome::Undetermined);
+        finding.confidence = Confidence::Unknown;
+        let left = self.left_node();
+        if self.flow.tuple.proto == Proto::UDP && left {
+            finding.caveat("one-way UDP: it left this node and met no drop and no ICMP error; whether it arrived cannot be seen from here")
+        } else if self.flow.tuple.proto == Proto::UDP {
+            finding.caveat("one-way UDP: no drop and no ICMP error seen")
+        } else {
+            finding.caveat("the trace ended before this flow could be decided")
+        }
+    }
+
+    /// That nothing was seen beyond a drop proves nothing when events were lost; a refusal that was seen stays seen.
+    fn honest(&self, mut finding: Finding) -> Finding {
+        let rests_on_absence = finding.outcome != Outcome::Refused;
+        if self.lost > 0 && rests_on_absence && finding.confidence == Confidence::Proven {
+            finding.confidence = Confidence::Inferred;
+        }
+        finding
+    }
+
+    /// When the next look could tell more; `None`: only a new event could.
+    pub fn next_look(&self) -> Option<Ktime> {
+        let settle = self.losses().map(|group| group.last.plus(self.patience(group)));
+        let refusal = self.refusals().map(|at| at.plus(GRACE));
+        let deadline = self.deadline();
+        settle
+            .chain(refusal)
+            .chain([deadline])
+            .filter(|at| *at > self.now)
+            .min()
+    }
+
+    /// Packets behind the verdict.
+    pub fn weight(&self) -> u64 {
+        let flow = self.flow;
+        flow.drops.iter().map(|group| group.count).sum::<u64>()
+            + u64::from(flow.syn_count())
+            + flow.queue_full
+    }
+
+    fn deadline(&self) -> Ktime {
+        // Each DNS question on a shared socket has its own deadline; the last unanswered one decides.
+        let asked = self
+            .unanswered_query()
+            .map_or(self.flow.first, |query| query.asked);
+        asked.plus(self.no_answer)
+    }
+
+    pub fn deadline_passed(&self) -> bool {
+        self.now >= self.deadline()
+    }
+
+    pub fn unanswered_query(&self) -> Option<&'a crate::flow::record::Query> {
+        self.flow
+            .queries
+            .iter()
+            .rev()
+            .find(|query| query.answered.is_none())
+    }
+
+    /// The initiator has its answer.
+    pub fn answered(&self) -> bool {
+        if self.flow.is_tcp() {
+            let replied = self.flow.of(Direction::Reply).next().is_some();
+            return self.flow.tcp.established.is_some() && (self.flow.tcp.syn.is_some() || replied);
+        }
+        if self.unanswered_query().is_some() {
+            return false;
+        }
+        let pod = self
+            .initiator()
+            .is_some_and(|namespace| namespace.kind == NamespaceKind::Pod);
+        self.flow
+            .of(Direction::Reply)
+            .any(|sighting| sighting.is_with_initiator(pod))
+    }
+
+    pub fn established(&self) -> bool {
+        self.flow.is_tcp() && self.flow.tcp.established.is_some()
+    }
+
+    /// The namespace on this node that the flow starts in.
+    pub fn initiator(&self) -> Option<&'a Namespace> {
+        self.inventory.owner_of(self.flow.tuple.src.ip())
+    }
+
+    /// The address that really answers: behind DNAT the backend's.
+    pub fn responder_address(&self) -> IpAddr {
+        let dnat = self
+            .flow
+            .nat
+            .iter()
+            .find(|nat| nat.kind == super::types::NatKind::Dnat);
+        dnat.map_or(self.flow.tuple.dst, |nat| nat.after).ip()
+    }
+
+    /// The namespace on this node that answers.
+    pub fn responder(&self) -> Option<&'a Namespace> {
+        self.inventory.owner_of(self.responder_address())
+    }
+
+    /// Non-benign drops, fatal or not.
+    fn losses(&self) -> impl Iterator<Item = &'a DropGroup> {
+        self.flow
+            .drops
+            .iter()
+            .filter(|group| group.kind != DropKind::Benign && !self.is_late_answer(group))
+    }
+
+    /// The asker has closed its socket, or listens with a raw one (ping) that is counted apart.
+    fn is_late_answer(&self, group: &DropGroup) -> bool {
+        group.kind == DropKind::NoSocket
+            && group.direction == Direction::Reply
+            && self.initiator().is_some_and(|namespace| group.spot.netns == Some(namespace.netns))
+    }
+
+    /// How long a drop of this group must have had no sequel.
+    fn patience(&self, group: &DropGroup) -> Span {
+        if self.established() {
+            PERSIST
+        } else if self.awaits_rules(group) {
+            RULES_READ
+        } else {
+            SETTLE
+        }
+    }
+
+    /// The rules are being read again: then the counter of the one that did it has moved.
+    fn awaits_rules(&self, group: &DropGroup) -> bool {
+        let rules = group.spot.netns.and_then(|netns| self.inventory.rules(netns));
+        matches!(group.kind, DropKind::Netfilter(_)) && rules.is_some_and(|rules| rules.after.at <= group.first)
+    }
+
+    /// The drop that ended the flow: nothing of its direction got further since.
+    pub fn death(&self) -> Option<Death<'a>> {
+        let fatal = |group: &DropGroup| {
+            group.kind != DropKind::Benign
+                && !self.survived(group)
+                && (self.ending || self.now >= group.last.plus(self.patience(group)))
+        };
+        let drops = self.flow.drops.iter().enumerate();
+        drops
+            .filter(|(_, group)| fatal(group))
+            .max_by_key(|(index, group)| (group.direction, group.last, *index))
+            .map(|(index, group)| Death { index, group })
+    }
+
+    /// As [`Self::death`], of one kind.
+    pub fn death_of(&self, wanted: impl Fn(DropKind) -> bool) -> Option<Death<'a>> {
+        self.death().filter(|death| wanted(death.group.kind))
+    }
+
+    /// The flow went on after this drop, or was over before it.
+    fn survived(&self, group: &DropGroup) -> bool {
+        let flow = self.flow;
+        let since = if flow.is_tcp() {
+            group.last
+        } else {
+            group.first
+        };
+        if flow.advanced(group.direction, &group.spot, since) {
+            return true;
+        }
+        let answered = group.direction == Direction::Original
+            && flow
+                .of(Direction::Reply)
+                .any(|sighting| sighting.last > since);
+        if answered {
+            return true;
+        }
+        if group.kind == DropKind::NoSocket && group.direction == Direction::Reply {
+            // On the way to somebody else it is a loss: CONNTRACK_LOST.
+            return self.is_late_answer(group);
+        }
+        let tcp = &flow.tcp;
+        let over =
+            tcp.established.is_some() && tcp.closing.is_some_and(|closing| closing <= group.last);
+        // One lost segment of a living connection is TCP's daily bread.
+        let single = self.established() && group.count < 2;
+        over || single
+    }
+
+    /// Times at which somebody said no.
+    fn refusals(&self) -> impl Iterator<Item = Ktime> {
+        let errors = self
+            .flow
+            .errors
+            .iter()
+            .filter(|error| is_refusal(error))
+            .map(|error| error.first);
+        errors.chain(self.flow.resets.iter().map(|reset| reset.first))
+    }
+
+    /// A RST before the connection was established, old enough that a drop explaining it would be known.
+    pub fn reset(&self) -> Option<&'a Reset> {
+        if self.established() {
+            return None;
+        }
+        let ripe = |reset: &&Reset| self.ending || self.now >= reset.first.plus(GRACE);
+        self.flow
+            .resets
+            .iter()
+            .filter(|reset| reset.direction == Direction::Reply)
+            .filter(ripe)
+            .min_by_key(|r| r.first)
+    }
+
+    /// An ICMP error that says no to a request of this flow.
+    pub fn icmp_refusal(&self) -> Option<&'a IcmpError> {
+        let ripe = |error: &&IcmpError| self.ending || self.now >= error.first.plus(GRACE);
+        let about = |error: &&IcmpError| error.about == Direction::Original && is_refusal(error);
+        self.flow
+            .errors
+            .iter()
+            .filter(about)
+            .filter(ripe)
+            .min_by_key(|error| error.first)
+    }
+
+    /// An error or reset of this node's making came within a moment of this drop: it was a REJECT.
+    pub fn rejected(&self, group: &DropGroup) -> bool {
+        let near = |at: Ktime| at.plus(GRACE) >= group.first && group.last.plus(GRACE) >= at;
+        let here = |netns| netns == group.spot.netns;
+        self.flow
+            .errors
+            .iter()
+            .any(|error| error.about == group.direction && near(error.first) && here(error.netns))
+            || self
+                .flow
+                .resets
+                .iter()
+                .any(|reset| reset.direction != group.direction && near(reset.first))
+    }
+
+    /// A request was seen on its way out of this node.
+    pub fn left_node(&self) -> bool {
+        self.flow
+            .of(Direction::Original)
+            .any(|s| s.spot.leg == Leg::Node && s.spot.hop == HopName::NicEgress)
+    }
+
+    /// A request was seen inside the namespace that should answer.
+    pub fn reached_responder(&self) -> bool {
+        self.flow.of(Direction::Original).any(|sighting| {
+            sighting.spot.leg == Leg::Destination
+                || (sighting.spot.hop == HopName::PodVeth && sighting.spot.stage == Stage::Transmit)
+        })
+    }
+
+    /// The next hop's address is still being asked for, or could not be found.
+    pub fn resolving_neighbour(&self) -> bool {
+        !self.left_node() && !self.reached_responder() && self.unresolved_neighbour().is_some()
+    }
+
+    /// A neighbour of the node that does not answer, tried while this flow lived.
+    pub fn unresolved_neighbour(&self) -> Option<(IpAddr, NudState)> {
+        let node = self.inventory.node_netns();
+        let v6 = self.flow.tuple.is_ipv6();
+        self.neighbours
+            .iter()
+            .filter(|((netns, address), _)| {
+                node.is_none_or(|node| node == *netns) && address.is_ipv6() == v6
+            })
+            .filter(|(_, entry)| entry.at >= self.flow.first && !entry.state.is_valid())
+            .max_by_key(|((_, address), entry)| (*address == self.responder_address(), entry.at))
+            .map(|((_, address), entry)| (*address, entry.state))
+    }
+}
+
+/// Destination unreachable other than "fragmentation needed"; for `ICMPv6` type 1 (RFC 792, RFC 4443).
+fn is_refusal(error: &IcmpError) -> bool {
+    let IcmpKind { kind, code } = error.kind;
+    match error.from {
+        Some(IpAddr::V6(_)) => kind == 1,
+        _ => kind == 3 && code != 4,
+    }
+}

@@ -1,0 +1,223 @@
+//! The path of a flow: what was seen, what was changed on the way, where it ended, what it should have reached.
+
+use super::case::{Case, Finding};
+use super::types::{Action, Component, Hop, HopName};
+use crate::flow::place::{Leg, Spot, Stage};
+use crate::flow::record::{Direction, DropGroup, Sighting};
+use crate::inventory::NamespaceKind;
+
+/// A hop with its place in the order of the way.
+struct Placed {
+    order: (Direction, Leg, Stage),
+    hop: Hop,
+}
+
+/// The hops of a case in the order a packet meets them, request first.
+pub fn of(case: &Case<'_>, finding: &Finding) -> Vec<Hop> {
+    let mut placed: Vec<Placed> = case.flow.sightings.iter().map(seen).collect();
+    begin(case, &mut placed);
+    translate(case, &mut placed);
+    let fatal = finding.drop.and_then(|index| case.flow.drops.get(index));
+    if let Some(group) = fatal {
+        placed.push(dropped(group, finding.component.clone()));
+        // What the packet met behind the place of its death was met by an earlier one.
+        placed.extend(expected(case, group.direction, Some(&group.spot)));
+    } else if let Some(name) = finding.refused_at {
+        refuse(case, finding, name, &mut placed);
+    } else if finding.outcome.is_failing() {
+        silence(case, &mut placed);
+    }
+    placed.sort_by_key(|placed| placed.order);
+    merge(placed)
+}
+
+/// Last hop seen before the death; first expected one that was not, or else the one that dropped it.
+pub fn died_between(hops: &[Hop]) -> Option<(HopName, HopName)> {
+    let at = |action| hops.iter().position(|hop| hop.action == action);
+    let dropped = at(Action::Dropped);
+    let end = at(Action::NotSeen).or(dropped)?;
+    let before = dropped.unwrap_or(end).min(end);
+    let last = hops[..before].iter().rev().find(|hop| hop.action == Action::Seen)?;
+    Some((last.name, hops[end].name))
+}
+
+fn empty(name: HopName, action: Action, direction: Direction) -> Hop {
+    Hop {
+        name,
+        action,
+        reply: direction == Direction::Reply,
+        interface: None,
+        ifindex: None,
+        netns: None,
+        at: None,
+        count: 0,
+        component: None,
+    }
+}
+
+fn seen(sighting: &Sighting) -> Placed {
+    let spot = &sighting.spot;
+    Placed {
+        order: (sighting.direction, spot.leg, spot.stage),
+        hop: Hop {
+            interface: sighting.ifname.clone(),
+            ifindex: spot.ifindex,
+            netns: spot.netns,
+            at: Some(sighting.first),
+            count: sighting.packets(),
+            ..empty(spot.hop, Action::Seen, sighting.direction)
+        },
+    }
+}
+
+fn dropped(group: &DropGroup, component: Option<Component>) -> Placed {
+    let spot = &group.spot;
+    Placed {
+        order: (group.direction, spot.leg, spot.stage),
+        hop: Hop {
+            interface: group.ifname.clone(),
+            ifindex: spot.ifindex,
+            netns: spot.netns,
+            at: Some(group.first),
+            count: group.count,
+            component,
+            ..empty(spot.hop, Action::Dropped, group.direction)
+        },
+    }
+}
+
+/// A packet that died inside the namespace it was made in did leave its socket.
+fn begin(case: &Case<'_>, placed: &mut Vec<Placed>) {
+    let died_at_source = case.flow.drops.iter().find(|group| {
+        group.direction == Direction::Original
+            && group.spot.leg == Leg::Source
+            && group.packet.is_some()
+    });
+    let Some(group) = died_at_source else { return };
+    if placed.iter().any(|p| p.hop.name == HopName::PodSocket) {
+        return;
+    }
+    placed.push(Placed {
+        order: (Direction::Original, Leg::Source, Stage::Receive),
+        hop: Hop {
+            netns: group.spot.netns,
+            at: Some(group.first),
+            count: group.count,
+            ..empty(HopName::PodSocket, Action::Seen, Direction::Original)
+        },
+    });
+}
+
+fn translate(case: &Case<'_>, placed: &mut Vec<Placed>) {
+    for nat in &case.flow.nat {
+        let stage = match nat.hop {
+            HopName::NfOutput => Stage::Output,
+            HopName::NfPostrouting => Stage::Postrouting,
+            _ => Stage::Prerouting,
+        };
+        placed.push(Placed {
+            order: (Direction::Original, Leg::Node, stage),
+            hop: Hop {
+                netns: case.inventory.node_netns(),
+                ..empty(nat.hop, Action::Translated, Direction::Original)
+            },
+        });
+    }
+}
+
+/// Where a packet of this direction should have been seen next.
+fn expected(case: &Case<'_>, direction: Direction, beyond: Option<&Spot>) -> Option<Placed> {
+    let kind = match direction {
+        Direction::Original => case.responder(),
+        Direction::Reply => case.initiator(),
+    }
+    .map(|namespace| namespace.kind);
+    let past_node = beyond.is_some_and(|spot| spot.leg == Leg::Destination);
+    let (name, leg, stage) = match kind {
+        Some(NamespaceKind::Pod) if past_node => (HopName::Socket, Leg::Destination, Stage::Socket),
+        Some(NamespaceKind::Pod) => (HopName::PodVeth, Leg::Node, Stage::Transmit),
+        Some(NamespaceKind::Node) => (HopName::Socket, Leg::Node, Stage::Socket),
+        None => (HopName::NicEgress, Leg::Node, Stage::Transmit),
+    };
+    // The socket is where it died, not where it should have got to.
+    let there = beyond.is_some_and(|spot| (spot.leg, spot.stage) >= (leg, stage));
+    (!there).then(|| Placed {
+        order: (direction, leg, stage),
+        hop: empty(name, Action::NotSeen, direction),
+    })
+}
+
+fn refuse(case: &Case<'_>, finding: &Finding, name: HopName, placed: &mut Vec<Placed>) {
+    if name == HopName::Fabric {
+        placed.push(Placed {
+            order: (Direction::Original, Leg::Destination, Stage::Socket),
+            hop: Hop {
+                component: finding.component.clone(),
+                ..empty(HopName::Fabric, Action::NotObservable, Direction::Original)
+            },
+        });
+        return;
+    }
+    let leg = match case.responder().map(|namespace| namespace.kind) {
+        Some(NamespaceKind::Node) => Leg::Node,
+        _ => Leg::Destination,
+    };
+    placed.push(Placed {
+        order: (Direction::Original, leg, Stage::Socket),
+        hop: Hop {
+            component: finding.component.clone(),
+            ..empty(name, Action::Dropped, Direction::Original)
+        },
+    });
+}
+
+/// No drop, no refusal: the request went out of sight, or the answer did.
+fn silence(case: &Case<'_>, placed: &mut Vec<Placed>) {
+    let replied = case.flow.of(Direction::Reply).next().is_some();
+    if replied {
+        placed.extend(expected(case, Direction::Reply, None));
+    } else if case.left_node() {
+        placed.push(Placed {
+            order: (Direction::Original, Leg::Destination, Stage::Socket),
+            hop: empty(HopName::Fabric, Action::NotObservable, Direction::Original),
+        });
+        placed.push(Placed {
+            order: (Direction::Reply, Leg::Source, Stage::Receive),
+            hop: empty(HopName::NicIngress, Action::NotSeen, Direction::Reply),
+        });
+    } else if case.reached_responder() {
+        placed.push(Placed {
+            order: (Direction::Original, Leg::Destination, Stage::Socket),
+            hop: empty(HopName::Socket, Action::NotSeen, Direction::Original),
+        });
+    } else {
+        placed.extend(expected(case, Direction::Original, None));
+    }
+}
+
+/// The two ends of one veth pair are one hop; so are the two hooks at one interface.
+fn merge(placed: Vec<Placed>) -> Vec<Hop> {
+    let mut hops: Vec<Hop> = Vec::with_capacity(placed.len());
+    for Placed { hop, .. } in placed {
+        match hops.last_mut() {
+            Some(last)
+                if last.name == hop.name
+                    && last.reply == hop.reply
+                    && last.action == hop.action =>
+            {
+                last.count = last.count.max(hop.count);
+                last.at = match (last.at, hop.at) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
+            // A hop that saw an earlier packet and dropped a later one is the place of death.
+            Some(last)
+                if last.name == hop.name
+                    && last.reply == hop.reply
+                    && hop.action == Action::NotSeen => {}
+            _ => hops.push(hop),
+        }
+    }
+    hops
+}

@@ -1,0 +1,85 @@
+//! `BPF_PROGRAM_DROP`: somebody's BPF program dropped the packet.
+
+use super::{Page, Rule, death};
+use crate::flow::drops::DropKind;
+use crate::verdict::case::{Case, Finding};
+use crate::verdict::types::{Cause, Component, Confidence};
+
+#[derive(Debug)]
+pub struct BpfProgramDrop;
+
+impl Rule for BpfProgramDrop {
+    fn cause(&self) -> Cause {
+        Cause("BPF_PROGRAM_DROP")
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            what_happened: "A BPF program or filter at TC, XDP or a cgroup (a CNI's datapath, a security agent, a DDoS filter) dropped the packet.",
+            how_we_know: "The kernel freed it with reason TC_INGRESS, TC_EGRESS, XDP or BPF_CGROUP_EGRESS, or in the function that runs XDP on this device. The programs attached to that interface are named.",
+            what_else: "TC actions without BPF (`action drop`) have the same reason. XDP in a NIC driver drops before there is a packet to see.",
+            what_to_do: "Ask the owner of the named program for its policy; `bpftool net` and `tc filter show` list what is attached.",
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        let found = case.death_of(|kind| kind == DropKind::Bpf)?;
+        let group = found.group;
+        let interface = group.ifname.as_deref().unwrap_or("DEVICE");
+        let programs = match (group.spot.netns, group.spot.ifindex) {
+            (Some(netns), Some(ifindex)) => case.inventory.programs(netns, ifindex),
+            _ => &[],
+        };
+        let wanted = match group.drop.reason.as_deref() {
+            Some("TC_EGRESS") => "egress",
+            Some("TC_INGRESS") => "ingress",
+            _ => "xdp",
+        };
+        let suspects: Vec<_> = programs
+            .iter()
+            .filter(|program| program.attach.contains(wanted))
+            .collect();
+        let mut component = Component {
+            kind: "bpf_program".to_owned(),
+            ..Component::default()
+        };
+        let mut finding = death(self.cause(), found);
+        match suspects.as_slice() {
+            [program] => {
+                component.name = Some(program.name.clone());
+                component.id = Some(program.id);
+            }
+            [] => {
+                finding = finding.caveat(format!(
+                    "no program could be named at {interface}: a TC action, or one detached since"
+                ));
+            }
+            several => {
+                finding.confidence = Confidence::Proven;
+                for program in several {
+                    finding = finding.suspect(
+                        &program.name,
+                        format!("{} program {} at {interface}", program.attach, program.id),
+                    );
+                }
+            }
+        }
+        let what = component.name.as_deref().map_or_else(
+            || "a program or TC action".to_owned(),
+            |name| format!("program {name}"),
+        );
+        let summary = format!("{what} at {interface} drops {}", case.flow.tuple);
+        let commands = [
+            format!("bpftool net show dev {interface}"),
+            format!(
+                "tc filter show dev {interface} {}",
+                if wanted == "egress" {
+                    "egress"
+                } else {
+                    "ingress"
+                }
+            ),
+        ];
+        Some(finding.component(component).remedy(summary, commands))
+    }
+}

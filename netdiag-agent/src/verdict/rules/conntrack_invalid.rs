@@ -1,0 +1,57 @@
+//! `CONNTRACK_INVALID`: conntrack called the packet invalid, and a rule dropped it for that.
+
+use super::{Page, Rule, death};
+use crate::flow::drops::DropKind;
+use crate::verdict::case::{Case, Finding};
+use crate::verdict::types::{Cause, Component, HopName};
+
+#[derive(Debug)]
+pub struct ConntrackInvalid;
+
+impl Rule for ConntrackInvalid {
+    fn cause(&self) -> Cause {
+        Cause("CONNTRACK_INVALID")
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            what_happened: "Connection tracking could not match the packet to a connection (out of window, no SYN seen, asymmetric path) and a rule on this node drops what is INVALID.",
+            how_we_know: "The packet was dropped behind PREROUTING without a conntrack entry, while the namespace's conntrack `invalid` counter rose.",
+            what_else: "NOTRACK rules also leave packets without an entry, but do not count as invalid.",
+            what_to_do: "Find out why: asymmetric routing (only one direction passes this node), offload that changes segments, or a too strict window check: net.netfilter.nf_conntrack_tcp_be_liberal=1.",
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        let found = case.death_of(|kind| matches!(kind, DropKind::Netfilter(_)))?;
+        let group = found.group;
+        let behind = matches!(
+            group.spot.hop,
+            HopName::NfForward | HopName::NfInput | HopName::NfPostrouting
+        );
+        if group.conntrack.is_some() || !behind {
+            return None;
+        }
+        let invalid = case
+            .inventory
+            .counter_delta(group.spot.netns?, "conntrack.invalid")
+            .filter(|n| *n > 0)?;
+        let component = Component {
+            kind: "conntrack".to_owned(),
+            ..Component::default()
+        };
+        let commands = [
+            "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1".to_owned(),
+            "sysctl -w net.netfilter.nf_conntrack_log_invalid=255 # then dmesg".to_owned(),
+        ];
+        Some(
+            death(self.cause(), found)
+                .component(component)
+                .counter("conntrack.invalid", invalid)
+                .remedy(
+                    "conntrack calls the packet INVALID and a rule drops that",
+                    commands,
+                ),
+        )
+    }
+}

@@ -1,0 +1,56 @@
+//! `CONNTRACK_LOST`: the connection's entry, and with it its NAT, is gone.
+
+use super::{Page, Rule, death};
+use crate::flow::drops::DropKind;
+use crate::flow::record::Direction;
+use crate::inventory::NamespaceKind;
+use crate::verdict::case::{Case, Finding};
+use crate::verdict::types::{Cause, Component, NatKind, Outcome};
+
+#[derive(Debug)]
+pub struct ConntrackLost;
+
+impl Rule for ConntrackLost {
+    fn cause(&self) -> Cause {
+        Cause("CONNTRACK_LOST")
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            what_happened: "The conntrack entry of a living, translated connection disappeared: its answers now end at the node itself, which knows no such socket and resets the connection.",
+            how_we_know: "A packet of the reply direction, which had been translated back to the pod before, was freed on the node with reason NO_SOCKET.",
+            what_else: "An entry goes by time-out (idle connection longer than nf_conntrack_tcp_timeout_established), by `conntrack -D/-F`, or by a firewall reload that flushes it.",
+            what_to_do: "Find who deletes entries; use TCP keepalives shorter than the time-out for idle connections.",
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        let found = case.death_of(|kind| kind == DropKind::NoSocket)?;
+        let group = found.group;
+        let translated = case.flow.nat.iter().any(|nat| nat.kind == NatKind::Snat);
+        let for_pod = case
+            .initiator()
+            .is_some_and(|namespace| namespace.kind == NamespaceKind::Pod);
+        let on_node = group.spot.netns == case.inventory.node_netns();
+        if group.direction != Direction::Reply || !translated || !for_pod || !on_node {
+            return None;
+        }
+        let component = Component {
+            kind: "conntrack".to_owned(),
+            ..Component::default()
+        };
+        let commands = [
+            "conntrack -E -e DESTROY # who deletes entries, and when".to_owned(),
+            "sysctl net.netfilter.nf_conntrack_tcp_timeout_established".to_owned(),
+        ];
+        let finding = death(self.cause(), found).component(component);
+        let finding = Finding {
+            outcome: Outcome::ReplyLost,
+            ..finding
+        };
+        Some(finding.remedy(
+            "the connection's conntrack entry is gone; answers no longer reach the pod",
+            commands,
+        ))
+    }
+}

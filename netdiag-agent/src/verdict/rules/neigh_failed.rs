@@ -1,0 +1,69 @@
+//! `NEIGH_FAILED`: the next hop does not answer ARP or neighbour solicitations.
+
+use super::{Page, Rule, death, ip};
+use crate::event::NudState;
+use crate::flow::drops::DropKind;
+use crate::verdict::case::{Case, Finding};
+use crate::verdict::types::{Cause, Component, Confidence, Outcome};
+
+#[derive(Debug)]
+pub struct NeighFailed;
+
+impl Rule for NeighFailed {
+    fn cause(&self) -> Cause {
+        Cause("NEIGH_FAILED")
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            what_happened: "The next hop (gateway, or the destination itself when it is on-link) answers no ARP request or neighbour solicitation, so the packet was never put on the wire.",
+            how_we_know: "The neighbour entry went to FAILED and the waiting packets were freed with reason NEIGH_FAILED, about three seconds after the first.",
+            what_else: "The next hop is down, in another VLAN, or the route points to an address that does not exist; a pod that is gone but still routed looks the same.",
+            what_to_do: "Check `ip neigh` for the next hop, the route that leads to it, and whether the machine with that address is alive on this segment.",
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        let neighbour = case.unresolved_neighbour();
+        let mut finding = if let Some(found) = case.death_of(|kind| kind == DropKind::Neighbour) {
+            death(self.cause(), found)
+        } else if case.deadline_passed() && case.resolving_neighbour() && case.death().is_none() {
+            let proven = neighbour.is_some_and(|(_, state)| state == NudState::FAILED);
+            let confidence = if proven {
+                Confidence::Proven
+            } else {
+                Confidence::Inferred
+            };
+            Finding::new(Outcome::DroppedHere, self.cause(), confidence)
+        } else {
+            return None;
+        };
+        let next_hop = neighbour.map_or_else(|| case.responder_address(), |(address, _)| address);
+        if let Some((address, state)) = neighbour {
+            let word = if state == NudState::FAILED {
+                "FAILED"
+            } else {
+                "INCOMPLETE"
+            };
+            finding = finding.evidence(
+                "tp_btf:neigh_update",
+                None,
+                format!("neighbour {address} is {word}"),
+            );
+        }
+        let ip = ip(next_hop);
+        let commands = [
+            format!("{ip} neigh show {next_hop}"),
+            format!("{ip} route get {next_hop}"),
+        ];
+        let component = Component {
+            kind: "neighbour".to_owned(),
+            name: Some(next_hop.to_string()),
+            ..Component::default()
+        };
+        let summary = format!(
+            "{next_hop} does not answer address resolution: is it alive and on this segment?"
+        );
+        Some(finding.component(component).remedy(summary, commands))
+    }
+}

@@ -1,0 +1,121 @@
+//! `NO_ANSWER`: it left this node, and nothing came back.
+
+use std::net::IpAddr;
+
+use super::{Page, Rule};
+use crate::event::Proto;
+use crate::flow::record::Direction;
+use crate::verdict::case::{Case, Finding};
+use crate::verdict::types::{Cause, Confidence, NatKind, Outcome};
+
+#[derive(Debug)]
+pub struct NoAnswer;
+
+impl Rule for NoAnswer {
+    fn cause(&self) -> Cause {
+        Cause("NO_ANSWER")
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            what_happened: "The request left this node through its uplink and nothing came back in time: no answer, no RST, no ICMP error.",
+            how_we_know: "It was seen at the uplink on its way out, and no packet of the flow was seen coming in. This node dropped nothing of it.",
+            what_else: "What happened beyond the uplink cannot be seen from here; the suspects are ranked by what is known and each says what would decide.",
+            what_to_do: "Trace on the destination node at the same time; if the SYN does not arrive there, the fabric (security group, firewall, route) has it.",
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        let tuple = case.flow.tuple;
+        let expects_answer = tuple.proto == Proto::TCP || tuple.proto.is_icmp();
+        let silent = case.flow.of(Direction::Reply).next().is_none() && case.flow.resets.is_empty();
+        if !expects_answer || !silent || !case.left_node() || case.established() {
+            return None;
+        }
+        if !case.deadline_passed() || case.death().is_some() || case.icmp_refusal().is_some() {
+            return None;
+        }
+        let seen_as = case
+            .flow
+            .nat
+            .iter()
+            .find(|nat| nat.kind == NatKind::Snat)
+            .map_or(tuple.src, |nat| nat.after);
+        let finding = Finding::new(
+            Outcome::LeftNodeNoAnswer,
+            self.cause(),
+            Confidence::Inferred,
+        );
+        let summary = format!(
+            "left this node as {seen_as} after {} attempt(s), nothing came back in {} s: look beyond this node",
+            case.flow.syn_count().max(1),
+            case.no_answer.as_millis() as f64 / 1000.0,
+        );
+        let destination = case.responder_address();
+        let commands = [
+            format!(
+                "netdiag trace --interface UPLINK --to {} # on the destination's node",
+                case.flow.tuple.dst
+            ),
+            format!(
+                "{} neigh show; {0} route get {destination}",
+                super::ip(destination)
+            ),
+        ];
+        Some(suspects(case, finding, seen_as.ip(), destination).remedy(summary, commands))
+    }
+}
+
+/// Most likely first, by what this node can know: who else gets an answer from there, and from which source we ask.
+fn suspects(case: &Case<'_>, mut finding: Finding, source: IpAddr, destination: IpAddr) -> Finding {
+    let port = case.flow.tuple.dst.port();
+    let answered = |other: &crate::flow::Flow| other.of(Direction::Reply).next().is_some();
+    let alive = case.others.iter().any(|flow| {
+        flow.id != case.flow.id && flow.tuple.dst.ip() == case.flow.tuple.dst.ip() && answered(flow)
+    });
+    let untranslated = case
+        .initiator()
+        .is_some_and(|n| n.kind == crate::inventory::NamespaceKind::Pod)
+        && case.flow.nat.iter().all(|nat| nat.kind != NatKind::Snat);
+    if alive {
+        finding = finding.suspect(
+            "firewall",
+            format!("{destination} answers on another port in this trace, so port {port} is filtered: security group, firewall or policy beyond this node"),
+        );
+    }
+    if untranslated {
+        finding = finding.suspect(
+            "return_route",
+            format!("the packet left with the pod's own address {source}: the other side needs a route back to it, or SNAT is missing here"),
+        );
+    }
+    if !alive {
+        finding = finding
+            .suspect("dead_peer", format!("{destination} may be down or not exist; a trace or capture there decides"))
+            .suspect("network_security_group", format!("a security group, network ACL or firewall may drop port {port} or source {source}; its flow log decides"));
+    }
+    if is_public(destination) {
+        finding = finding.suspect(
+            "snat_ports",
+            "a cloud load balancer or NAT gateway out of SNAT ports drops new connections to public addresses in silence; its SNAT metric decides",
+        );
+    }
+    if !untranslated {
+        finding = finding.suspect(
+            "return_route",
+            format!("the other side may have no route back to {source}"),
+        );
+    }
+    finding
+}
+
+/// Not private (RFC 1918, RFC 6598, RFC 4193), link-local or loopback.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private() || v4.is_link_local() || v4.is_loopback() || shared)
+        }
+        IpAddr::V6(v6) => !(v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback()),
+    }
+}

@@ -1,0 +1,45 @@
+//! `NO_ROUTE`: no route to the destination.
+
+use super::{Page, Rule, death, ip, towards};
+use crate::flow::drops::DropKind;
+use crate::verdict::case::{Case, Finding};
+use crate::verdict::types::{Cause, Component};
+
+#[derive(Debug)]
+pub struct NoRoute;
+
+impl Rule for NoRoute {
+    fn cause(&self) -> Cause {
+        Cause("NO_ROUTE")
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            what_happened: "The routing lookup found no usable route to the destination (or an unreachable route).",
+            how_we_know: "The packet was freed with reason IP_INNOROUTES, or with an error route attached (ENETUNREACH, EHOSTUNREACH); or a lookup in the sender's own namespace failed before there was a packet.",
+            what_else: "Policy routing may look into another table than main: see `ip rule`.",
+            what_to_do: "Ask the kernel with `ip route get`, then add the missing route (or repair the CNI plugin, routing daemon or cloud route table that should have).",
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        let found = case.death_of(|kind| kind == DropKind::NoRoute)?;
+        let to = towards(case, found);
+        let component = Component {
+            kind: "route".to_owned(),
+            name: Some("none".to_owned()),
+            ..Component::default()
+        };
+        let ip = ip(to);
+        let commands = [
+            format!("{ip} route get {to}"),
+            format!("{ip} rule"),
+            format!("{ip} route show table all"),
+        ];
+        Some(
+            death(self.cause(), found)
+                .component(component)
+                .remedy(format!("no route to {to}: add one"), commands),
+        )
+    }
+}

@@ -1,0 +1,71 @@
+//! `UNKNOWN`: lost on this node, for a reason no rule knows.
+
+use super::{Page, Rule, death};
+use crate::flow::record::Direction;
+use crate::inventory::NamespaceKind;
+use crate::verdict::case::{Case, Finding};
+use crate::verdict::types::{Cause, Confidence, Outcome};
+
+#[derive(Debug)]
+pub struct Unknown;
+
+impl Rule for Unknown {
+    fn cause(&self) -> Cause {
+        Cause("UNKNOWN")
+    }
+
+    fn page(&self) -> Page {
+        Page {
+            what_happened: "The packet was lost on this node, and no rule of netdiag knows this kind of loss.",
+            how_we_know: "Either the kernel freed it at the place given in the evidence, or it was seen entering the node and neither leaving it nor being dropped.",
+            what_else: "A cause that netdiag should learn: please keep the recording (`--record`) with the report.",
+            what_to_do: "Look up the kernel function named in the evidence; it is the place that freed the packet.",
+        }
+    }
+
+    fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        if let Some(found) = case.death() {
+            let location = found
+                .group
+                .drop
+                .location
+                .as_deref()
+                .unwrap_or("an unknown function");
+            let finding = Finding {
+                confidence: Confidence::Unknown,
+                ..death(self.cause(), found)
+            };
+            return Some(finding.remedy(
+                format!("dropped in {location}: no rule of netdiag knows this loss yet"),
+                [],
+            ));
+        }
+        if !case.deadline_passed()
+            || case.answered()
+            || case.left_node() && case.flow.of(Direction::Reply).next().is_none()
+        {
+            return None;
+        }
+        self.vanished(case)
+    }
+}
+
+impl Unknown {
+    /// In, but not out, and no drop seen.
+    fn vanished(&self, case: &Case<'_>) -> Option<Finding> {
+        let came_back = case.flow.of(Direction::Reply).next().is_some();
+        let pod = case
+            .initiator()
+            .is_some_and(|namespace| namespace.kind == NamespaceKind::Pod);
+        let outcome = if came_back && pod && case.flow.resets.is_empty() && !case.established() {
+            Outcome::ReplyLost
+        } else {
+            return None;
+        };
+        let finding = Finding::new(outcome, self.cause(), Confidence::Unknown);
+        Some(finding.remedy(
+            "the reply entered this node and did not reach the pod; no drop was seen",
+            [],
+        ))
+    }
+}

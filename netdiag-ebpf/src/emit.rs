@@ -1,0 +1,190 @@
+//! The only place that reserves, fills and submits ring memory. Every event that comes here is counted as seen, every
+//! failed reservation as lost, so that seen is always emitted plus lost.
+
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_get_stack};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_buf};
+use aya_ebpf::maps::PerCpuArray;
+use core::ffi::c_void;
+use core::ptr;
+use netdiag_common::event::{
+    DnsRecord, FLAG_CT, FLAG_DST, FLAG_TUPLE, Record, STACK_DEPTH, StackRecord, TAIL_DNS,
+    TAIL_NONE, TAIL_STACK,
+};
+use netdiag_common::hook::HookId;
+use netdiag_common::offsets::ABSENT;
+
+use crate::maps::{EVENTS, LOST, MAP_FULL, SEEN, setting};
+use crate::skb::{Sighting, dst, field};
+
+/// What differs from hook to hook.
+#[derive(Clone, Copy, Default)]
+pub struct Report {
+    /// See [`Record::value`].
+    pub value: u32,
+    pub location: u64,
+}
+
+/// A sighting without a tail.
+#[inline(always)]
+pub fn event(hook: HookId, seen: &Sighting, report: Report) {
+    bump(&SEEN, hook);
+    let Some(mut entry) = EVENTS.reserve::<Record>(0) else {
+        bump(&LOST, hook);
+        return;
+    };
+    // SAFETY: the reservation is as large as a record.
+    unsafe { fill(entry.as_mut_ptr(), hook, seen, report, TAIL_NONE) };
+    entry.submit(0);
+}
+
+/// A sighting with the kernel stack that led to it.
+#[inline(always)]
+pub fn event_with_stack(ctx: *mut c_void, hook: HookId, seen: &Sighting, report: Report) {
+    bump(&SEEN, hook);
+    let Some(mut entry) = EVENTS.reserve::<StackRecord>(0) else {
+        bump(&LOST, hook);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reservation is as large as the record; the helper is told the size of the stack field.
+    unsafe {
+        fill(&raw mut (*record).record, hook, seen, report, TAIL_STACK);
+        let stack = &raw mut (*record).stack;
+        ptr::write_bytes(stack, 0, 1);
+        bpf_get_stack(ctx, stack.cast(), (8 * STACK_DEPTH) as u32, 0);
+    }
+    entry.submit(0);
+}
+
+/// A DNS message; `payload` fills the bytes and returns how many it wrote.
+#[inline(always)]
+pub fn event_with_dns(hook: HookId, seen: &Sighting, payload: impl FnOnce(*mut u8) -> u32) {
+    bump(&SEEN, hook);
+    let Some(mut entry) = EVENTS.reserve::<DnsRecord>(0) else {
+        bump(&LOST, hook);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reservation is as large as the record.
+    unsafe {
+        fill(
+            &raw mut (*record).record,
+            hook,
+            seen,
+            Report::default(),
+            TAIL_DNS,
+        );
+        let bytes = &raw mut (*record).payload;
+        ptr::write_bytes(bytes, 0, 1);
+        (*record)._pad = 0;
+        (*record).payload_len = payload(bytes.cast());
+    }
+    entry.submit(0);
+}
+
+/// Counts an event for which there was not even working memory; it is seen and lost.
+#[inline(always)]
+pub fn no_room(hook: HookId) {
+    bump(&SEEN, hook);
+    bump(&LOST, hook);
+}
+
+/// Counts an insertion the kernel refused.
+#[inline(always)]
+pub fn map_full(hook: HookId) {
+    bump(&MAP_FULL, hook);
+}
+
+#[inline(always)]
+fn bump(counters: &PerCpuArray<u64>, hook: HookId) {
+    if let Some(counter) = counters.get_ptr_mut(hook as u32) {
+        // SAFETY: a live map value of this CPU.
+        unsafe { *counter = (*counter).wrapping_add(1) };
+    }
+}
+
+/// Writes every byte of a record: ring memory holds whatever was there before.
+///
+/// # Safety
+/// `record` must be valid for writes.
+#[inline(always)]
+unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Report, tail: u8) {
+    let packet = &seen.packet;
+    let conntrack = &seen.conntrack;
+    let mut flags = packet.net.flags;
+    if packet.tuple.proto != 0 {
+        flags |= FLAG_TUPLE;
+    }
+    if conntrack.present != 0 {
+        flags |= FLAG_CT;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*record).ktime = bpf_ktime_get_ns();
+        (*record).cpu = bpf_get_smp_processor_id();
+        (*record).hook = hook as u16;
+        (*record).tail = tail;
+        (*record)._pad = 0;
+        (*record)._pad2 = [0; 2];
+        (*record).skb = if is_tc(hook) { 0 } else { seen.skb as u64 };
+        (*record).location = report.location;
+        (*record).value = report.value;
+        (*record).netns = seen.netns;
+        (*record).ifindex = seen.ifindex;
+        (*record).iif = field(seen.skb, setting!(offsets.skb_iif));
+        (*record).mark = field(seen.skb, setting!(offsets.skb_mark));
+        (*record).len = packet.net.len;
+        (*record).tcp_seq = packet.tcp_seq;
+        (*record).tcp_ack = packet.tcp_ack;
+        (*record).ip_id = packet.net.ip_id;
+        (*record).ttl = packet.net.ttl;
+        (*record).tcp_flags = packet.tcp_flags;
+        (*record).icmp_type = packet.icmp_type;
+        (*record).icmp_code = packet.icmp_code;
+        (*record).ct_status = conntrack.status;
+        (*record).ct_info = conntrack.info;
+        (*record).ct_tcp_state = conntrack.tcp_state;
+        (*record).ct_zone = conntrack.zone;
+        (*record).packet = packet.tuple;
+        (*record).inner = packet.inner;
+        (*record).ct_orig = conntrack.orig;
+        (*record).ct_reply = conntrack.answer;
+        (*record).flags = flags | fill_route(record, dst(seen.skb));
+        fill_name(record, seen.dev);
+    }
+}
+
+/// # Safety
+/// `record` must be valid for writes.
+#[inline(always)]
+unsafe fn fill_route(record: *mut Record, dst: usize) -> u16 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*record).dst_input = field(dst, setting!(offsets.dst_input));
+        (*record).dst_output = field(dst, setting!(offsets.dst_output));
+        (*record).dst_error = field(dst, setting!(offsets.dst_error));
+        let dev: usize = field(dst, setting!(offsets.dst_dev));
+        (*record).dst_ifindex = field(dev, setting!(offsets.dev_ifindex));
+    }
+    if dst == 0 { 0 } else { FLAG_DST }
+}
+
+/// # Safety
+/// `record` must be valid for writes.
+#[inline(always)]
+unsafe fn fill_name(record: *mut Record, dev: usize) {
+    let offset = setting!(offsets.dev_name);
+    // SAFETY: the caller's promise; the helper checks the address and zeroes the target when it is bad.
+    unsafe {
+        let name = &raw mut (*record).ifname;
+        ptr::write_bytes(name, 0, 1);
+        if dev != 0 && offset != ABSENT {
+            let _ = bpf_probe_read_kernel_buf((dev + offset as usize) as *const u8, &mut *name);
+        }
+    }
+}
+
+#[inline(always)]
+const fn is_tc(hook: HookId) -> bool {
+    matches!(hook, HookId::TcIngress | HookId::TcEgress)
+}

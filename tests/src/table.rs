@@ -1,0 +1,21 @@
+//! Every scenario there is, by theme.
+
+mod conntrack;
+mod controls;
+mod firewall;
+mod healthy;
+mod program;
+mod routing;
+mod socket;
+
+use crate::scenario::Scenario;
+
+/// All of them.
+pub const SCENARIOS: &[&[Scenario]] = &[
+    healthy::SCENARIOS,
+    firewall::SCENARIOS,
+    routing::SCENARIOS,
+    socket::SCENARIOS,
+    program::SCENARIOS,
+    conntrack::SCENARIOS,
+];

@@ -1,0 +1,69 @@
+//! Connection tracking and translation went wrong.
+
+use super::controls::{self, step};
+use crate::faults::{self, Place, at, conntrack};
+use crate::scenario::{Attempt, Expect, Scenario};
+use crate::server::port;
+use crate::step::{Answer, Kind, Step};
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "snat_ports_exhausted",
+        "the node may masquerade on two ports, and both are taken",
+        conntrack::two_snat_ports,
+        no_port,
+    ),
+    Scenario::new(
+        "conntrack_invalid",
+        "a rule of FORWARD drops what conntrack calls INVALID",
+        conntrack::drop_invalid,
+        invalid,
+    ),
+    Scenario::new(
+        "conntrack_lost",
+        "the node forgets its connections while an answer is on its way",
+        faults::none,
+        lost,
+    ),
+    Scenario::new(
+        "conntrack_full",
+        "the conntrack table is full",
+        conntrack::full_table,
+        full,
+    )
+    // Filling it takes a second or two.
+    .only_bridge(),
+];
+
+fn no_port(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["SNAT_PORTS_EXHAUSTED"], &["NF_POSTROUTING"]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
+    controls::beside(place, vec![attempt])
+}
+
+fn invalid(place: &Place) -> Vec<Attempt> {
+    // conntrack verifies checksums of what it forwards.
+    let wrong = step(Kind::RawSyn, place.healthy()).bad_checksum();
+    let expect = Expect::dropped(&["CONNTRACK_INVALID"], &["NF_FORWARD"]);
+    controls::beside(place, vec![Attempt::new(wrong, &[Answer::Sent], expect)])
+}
+
+fn lost(place: &Place) -> Vec<Attempt> {
+    let slow = Step::new(Kind::Tcp, at(place.healthy(), port::SLOW)).flush();
+    let mut expect = Expect::reply_lost(&["CONNTRACK_LOST"], &[]);
+    expect.confidences = &["PROVEN", "INFERRED"];
+    vec![
+        Attempt::new(slow, &[Answer::Timeout, Answer::Refused], expect),
+        controls::tcp(place.healthy()),
+        controls::tcp(place.local()),
+    ]
+}
+
+fn full(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["CONNTRACK_FULL"], &["NF_PREROUTING"]);
+    vec![Attempt::new(
+        step(Kind::Tcp, place.healthy()),
+        &[Answer::Timeout],
+        expect,
+    )]
+}

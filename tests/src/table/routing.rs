@@ -1,0 +1,300 @@
+//! No way on: routes, source checks, TTL, MTU, neighbours, and a far end that is silent.
+
+use std::time::Duration;
+
+use super::controls::{self, step};
+use crate::faults::{self, Place, at, firewall, routing};
+use crate::scenario::{Attempt, Expect, Scenario};
+use crate::server::port;
+use crate::step::{Answer, Kind, Step};
+
+const FIB: &[&str] = &["FIB"];
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "no_route",
+        "the node has no route to the destination",
+        routing::no_route,
+        no_route,
+    ),
+    Scenario::new(
+        "no_route_udp",
+        "the node has no route to the destination",
+        routing::no_route,
+        no_route_udp,
+    ),
+    Scenario::new(
+        "no_route_in_pod",
+        "the pod has no route to the destination",
+        routing::no_route_in_pod,
+        no_route_in_pod,
+    ),
+    Scenario::new(
+        "unreachable_route",
+        "the node has an unreachable route to the destination",
+        routing::unreachable_route,
+        no_route,
+    ),
+    Scenario::new(
+        "blackhole_route",
+        "the node has a blackhole route to the destination",
+        routing::blackhole_route,
+        blackhole,
+    ),
+    Scenario::new(
+        "prohibit_route",
+        "the node has a prohibit route to the destination",
+        routing::prohibit_route,
+        prohibit,
+    ),
+    // Linux has no reverse-path filter and no check of its own addresses as source in IPv6 routing.
+    Scenario::new(
+        "rp_filter",
+        "strict reverse-path filter, and a source that is routed elsewhere",
+        routing::reverse_path,
+        reverse_path,
+    )
+    .only_v4(),
+    Scenario::new(
+        "martian_loopback",
+        "a packet from 127.0.0.1 on the wire",
+        faults::none,
+        martian_loopback,
+    )
+    .only_v4(),
+    Scenario::new(
+        "martian_own",
+        "a packet from the node's own address",
+        faults::none,
+        martian_own,
+    )
+    .only_v4(),
+    Scenario::new("ttl_expired", "packets with TTL 1", faults::none, ttl),
+    Scenario::new(
+        "ttl_expired_icmp",
+        "echo requests with TTL 1",
+        faults::none,
+        ttl_icmp,
+    ),
+    Scenario::new(
+        "mtu_exceeded",
+        "the uplink carries 1300 bytes; 1400 with DF",
+        routing::small_mtu,
+        mtu,
+    ),
+    Scenario::new(
+        "mtu_exceeded_icmp",
+        "the uplink carries 1300 bytes; 1400 with DF",
+        routing::small_mtu,
+        mtu_icmp,
+    ),
+    Scenario::new(
+        "neigh_failed",
+        "nobody answers for the address on the uplink's network",
+        faults::none,
+        neighbour,
+    ),
+    Scenario::new(
+        "no_answer",
+        "the external host drops tcp/8081 in silence",
+        firewall::external_silence,
+        no_answer,
+    ),
+    Scenario::new(
+        "no_answer_icmp",
+        "the external host drops all to its second address",
+        firewall::external_silence_to_address,
+        no_answer_icmp,
+    ),
+    Scenario::new(
+        "dns_silent",
+        "the DNS server does not answer",
+        faults::none,
+        dns_silent,
+    ),
+    Scenario::new(
+        "routing_loop",
+        "the next hop sends the packet back",
+        routing::routing_loop,
+        routing_loop,
+    ),
+    Scenario::new(
+        "uplink_without_carrier",
+        "the far end of the uplink is down",
+        routing::uplink_without_carrier,
+        no_carrier,
+    ),
+];
+
+fn one(place: &Place, kind: Kind, answers: &'static [Answer], expect: Expect) -> Vec<Attempt> {
+    vec![Attempt::new(step(kind, place.broken()), answers, expect)]
+}
+
+fn no_route(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["NO_ROUTE"], FIB);
+    // The default route is gone: only what stays near, and the healthy address, works on.
+    [
+        one(place, Kind::Tcp, &[Answer::Unreachable], expect),
+        controls::external(place),
+        controls::local(place),
+    ]
+    .concat()
+}
+
+fn no_route_udp(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["NO_ROUTE"], FIB);
+    [
+        one(place, Kind::Udp, &[Answer::Unreachable], expect),
+        controls::external(place),
+    ]
+    .concat()
+}
+
+fn no_route_in_pod(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["NO_ROUTE"], FIB);
+    [
+        one(place, Kind::Tcp, &[Answer::Unreachable], expect),
+        controls::external(place),
+    ]
+    .concat()
+}
+
+fn blackhole(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["BLACKHOLE_ROUTE"], FIB);
+    controls::beside(place, one(place, Kind::Tcp, &[Answer::Timeout], expect))
+}
+
+fn prohibit(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["PROHIBIT_ROUTE"], FIB);
+    let answers = &[Answer::Unreachable, Answer::Denied];
+    controls::beside(place, one(place, Kind::Tcp, answers, expect))
+}
+
+fn reverse_path(place: &Place) -> Vec<Attempt> {
+    let strange = step(Kind::Tcp, place.healthy()).from(place.addresses().stranger);
+    let expect = Expect::dropped(&["RP_FILTER"], FIB);
+    controls::before(
+        place,
+        vec![Attempt::new(strange, &[Answer::Timeout], expect)],
+    )
+}
+
+fn martian_loopback(place: &Place) -> Vec<Attempt> {
+    martian(place, std::net::Ipv4Addr::LOCALHOST.into())
+}
+
+fn martian_own(place: &Place) -> Vec<Attempt> {
+    martian(place, place.addresses().node)
+}
+
+fn martian(place: &Place, source: std::net::IpAddr) -> Vec<Attempt> {
+    let forged = step(Kind::RawSyn, place.healthy()).from(source);
+    let expect = Expect::dropped(&["MARTIAN"], FIB);
+    controls::before(place, vec![Attempt::new(forged, &[Answer::Sent], expect)])
+}
+
+const TTL_HOPS: &[&str] = &["NF_FORWARD", "FIB"];
+
+fn ttl(place: &Place) -> Vec<Attempt> {
+    let short = step(Kind::Tcp, place.broken()).ttl(1);
+    let expect = Expect::dropped(&["TTL_EXPIRED"], TTL_HOPS);
+    controls::beside(
+        place,
+        vec![Attempt::new(
+            short,
+            &[Answer::Unreachable, Answer::Timeout],
+            expect,
+        )],
+    )
+}
+
+fn ttl_icmp(place: &Place) -> Vec<Attempt> {
+    let short = step(Kind::Icmp, place.broken()).ttl(1);
+    let expect = Expect::dropped(&["TTL_EXPIRED"], TTL_HOPS);
+    controls::beside(
+        place,
+        vec![Attempt::new(short, &[Answer::Unreachable], expect)],
+    )
+}
+
+const MTU_HOPS: &[&str] = &["FIB", "NF_FORWARD", "NF_POSTROUTING"];
+
+fn mtu(place: &Place) -> Vec<Attempt> {
+    let big = step(Kind::Udp, place.broken()).size(1400).dont_fragment();
+    let expect = Expect::dropped(&["MTU_EXCEEDED"], MTU_HOPS);
+    controls::beside(place, vec![Attempt::new(big, &[Answer::TooBig], expect)])
+}
+
+fn mtu_icmp(place: &Place) -> Vec<Attempt> {
+    let big = step(Kind::Icmp, place.broken()).size(1400).dont_fragment();
+    let expect = Expect::dropped(&["MTU_EXCEEDED"], MTU_HOPS);
+    controls::beside(place, vec![Attempt::new(big, &[Answer::TooBig], expect)])
+}
+
+fn neighbour(place: &Place) -> Vec<Attempt> {
+    // The kernel gives up after three requests, one second apart.
+    let step = Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0]))
+        .timeout(Duration::from_millis(4500));
+    let expect = Expect::dropped(&["NEIGH_FAILED"], &["NF_POSTROUTING", "NIC_EGRESS"]);
+    let answers = &[Answer::Unreachable, Answer::Timeout];
+    controls::beside(place, vec![Attempt::new(step, answers, expect)])
+}
+
+fn no_answer(place: &Place) -> Vec<Attempt> {
+    let silent = step(Kind::Tcp, place.healthy());
+    let expect = Expect::no_answer(&["NO_ANSWER"]);
+    controls::beside(
+        place,
+        vec![Attempt::new(silent, &[Answer::Timeout], expect)],
+    )
+}
+
+fn no_answer_icmp(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::no_answer(&["NO_ANSWER"]);
+    let attempt = Attempt::new(step(Kind::Icmp, place.broken()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::external(place)].concat()
+}
+
+fn dns_silent(place: &Place) -> Vec<Attempt> {
+    let ask = Step::new(Kind::Dns, at(place.broken(), port::DNS)).name("silent.example");
+    let expect = Expect::no_answer(&["DNS_TIMEOUT"]);
+    controls::beside(place, vec![Attempt::new(ask, &[Answer::Timeout], expect)])
+}
+
+fn routing_loop(place: &Place) -> Vec<Attempt> {
+    let round = Step::new(Kind::Tcp, at(place.addresses().stranger, port::TCP[0]));
+    let mut expect = Expect::dropped(&["ROUTING_LOOP"], &[]);
+    expect.present = &["evidence", "remediation"];
+    let answers = &[Answer::Unreachable, Answer::Timeout];
+    controls::beside(place, vec![Attempt::new(round, answers, expect)])
+}
+
+fn no_carrier(place: &Place) -> Vec<Attempt> {
+    let out = step(Kind::Tcp, place.healthy()).timeout(Duration::from_millis(4500));
+    let hops = &["NF_POSTROUTING", "QDISC", "NIC_EGRESS"];
+    // The kernel says only that the neighbour did not answer: it could not be asked.
+    let expect = Expect::dropped(&["LINK_DOWN"], hops);
+    let answers = &[Answer::Unreachable, Answer::Timeout];
+    [
+        vec![Attempt::new(out, answers, expect)],
+        controls::local(place),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Family;
+
+    #[test]
+    fn what_linux_checks_in_ipv4_only_is_tried_in_ipv4_only() {
+        for name in ["rp_filter", "martian_loopback", "martian_own"] {
+            let scenario = SCENARIOS
+                .iter()
+                .find(|scenario| scenario.name == name)
+                .expect(name);
+            assert_eq!(scenario.families, [Family::V4]);
+        }
+    }
+}

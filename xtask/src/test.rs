@@ -1,0 +1,251 @@
+//! `cargo xtask test`: the rings, from the cheapest to the dearest, and one table at the end.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{setup, sh, vm};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Leave the virtual machines out
+    #[arg(long)]
+    no_vm: bool,
+    /// Run these rings only
+    #[arg(long, value_name = "RING")]
+    only: Vec<Ring>,
+    /// All kernels in the vm ring, not just the oldest with drop reasons and the newest
+    #[arg(long)]
+    all: bool,
+}
+
+/// The same scenarios, closer and closer to a real node.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Ring {
+    /// Unit tests and recordings: no root, no kernel
+    Unit,
+    /// Real packets through real programs on this kernel
+    Lab,
+    /// The lab again on other kernels
+    Vm,
+}
+
+impl Ring {
+    const ALL: [Self; 3] = [Self::Unit, Self::Lab, Self::Vm];
+}
+
+/// How a ring, or one kernel of the vm ring, ended.
+struct Row {
+    name: String,
+    took: Duration,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Ran(Tally),
+    /// Why it cannot run on this machine.
+    Left(String),
+}
+
+/// Counts of tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub passed: u32,
+    pub failed: u32,
+}
+
+impl Tally {
+    /// Adds the counts of a line such as `test result: ok. 12 passed; 0 failed; …`.
+    fn add_result_line(&mut self, line: &str) {
+        let Some(rest) = line.trim_start().strip_prefix("test result: ") else {
+            return;
+        };
+        self.passed += count(rest, "passed");
+        self.failed += count(rest, "failed");
+    }
+
+    /// A program that failed without a failed test (it did not build, or it crashed) is one failure.
+    fn failed_at_least_once(mut self, success: bool) -> Self {
+        if !success && self.failed == 0 {
+            self.failed = 1;
+        }
+        self
+    }
+}
+
+/// The number that stands before `word`.
+pub fn count(line: &str, word: &str) -> u32 {
+    let words: Vec<&str> = line
+        .split([' ', ';', ',', ':'])
+        .filter(|part| !part.is_empty())
+        .collect();
+    let at = words.windows(2).find(|pair| pair[1] == word);
+    at.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    setup::build_tools()?;
+    if let Err(error) = setup::packages::ensure() {
+        println!("{error:#}");
+    }
+    sh::run(&mut build())?;
+    let rings = Ring::ALL
+        .into_iter()
+        .filter(|ring| args.only.is_empty() || args.only.contains(ring));
+    let mut rows = Vec::new();
+    for ring in rings.filter(|ring| !(args.no_vm && *ring == Ring::Vm)) {
+        match ring {
+            Ring::Unit => rows.push(timed("unit, replay", || tests(&mut unit_tests()))),
+            Ring::Lab => rows.push(timed("lab", lab)),
+            Ring::Vm => rows.extend(virtual_machines(args.all)),
+        }
+    }
+    Ok(report(&rows))
+}
+
+fn timed(name: &str, ring: impl FnOnce() -> Result<Outcome>) -> Row {
+    println!("\n=== {name}");
+    let started = Instant::now();
+    let outcome = ring().unwrap_or_else(|error| {
+        println!("{error:#}");
+        Outcome::Ran(Tally {
+            passed: 0,
+            failed: 1,
+        })
+    });
+    Row {
+        name: name.to_owned(),
+        took: started.elapsed(),
+        outcome,
+    }
+}
+
+/// All commands build the same packages with the same features and profile, so that nothing is built twice.
+fn cargo(subcommand: &str) -> Command {
+    let mut command = sh::cargo();
+    command.args([subcommand, "--features", "netdiag-tests/lab"]);
+    command
+}
+
+/// The programs that the rings run: netdiag itself, the lab, the guest's init.
+pub fn build() -> Command {
+    cargo("build")
+}
+
+fn unit_tests() -> Command {
+    let mut command = sh::cargo();
+    command.args(["test", "--no-fail-fast"]);
+    command
+}
+
+fn lab_tests() -> Command {
+    let mut command = cargo("test");
+    command.args(["--no-fail-fast", "--test", "lab", "--test", "lifecycle"]);
+    command
+}
+
+fn lab() -> Result<Outcome> {
+    if let Some(why) = no_lab_here() {
+        return Ok(Outcome::Left(why));
+    }
+    tests(&mut lab_tests())
+}
+
+/// Why real packets cannot be traced on this machine.
+pub fn no_lab_here() -> Option<String> {
+    if !sh::is_root() {
+        return Some("needs root: network namespaces and eBPF programs".to_owned());
+    }
+    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("this kernel has no BTF (/sys/kernel/btf/vmlinux)".to_owned());
+    }
+    let missing = setup::packages::missing(|ring| ring == setup::packages::Ring::Lab);
+    (!missing.is_empty()).then(|| format!("packages are missing: {}", missing.join(" ")))
+}
+
+fn tests(command: &mut Command) -> Result<Outcome> {
+    let mut tally = Tally::default();
+    let success = sh::follow(command, |line| tally.add_result_line(line))?;
+    Ok(Outcome::Ran(tally.failed_at_least_once(success)))
+}
+
+fn virtual_machines(all: bool) -> Vec<Row> {
+    if let Some(why) = vm::cannot_run() {
+        return vec![timed("vm", || Ok(Outcome::Left(why)))];
+    }
+    let kernels = vm::KERNELS.iter().filter(|kernel| all || kernel.always);
+    let one = |kernel: &vm::Kernel| {
+        let name = format!("vm {}", kernel.name);
+        timed(&name, || vm::test(kernel).map(Outcome::Ran))
+    };
+    kernels.map(one).collect()
+}
+
+/// The table and the closing line.
+fn report(rows: &[Row]) -> ExitCode {
+    println!("\n{:<14} {:<28} {:>8}", "ring", "result", "time");
+    let mut total = Tally::default();
+    for Row {
+        name,
+        took,
+        outcome,
+    } in rows
+    {
+        let result = match outcome {
+            Outcome::Ran(tally) => {
+                total.passed += tally.passed;
+                total.failed += tally.failed;
+                format!("{} passed, {} failed", tally.passed, tally.failed)
+            }
+            Outcome::Left(why) => format!("not run: {why}"),
+        };
+        println!("{name:<14} {result:<28} {:>6.1} s", took.as_secs_f64());
+    }
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+    if total.failed == 0 && total.passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod counting {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_summed_and_nothing_else() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: FAILED. 11 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
+            "99 passed; 99 failed",
+        ] {
+            tally.add_result_line(line);
+        }
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 13,
+                failed: 3
+            }
+        );
+    }
+
+    #[test]
+    fn a_run_that_does_not_build_is_a_failure() {
+        assert_eq!(Tally::default().failed_at_least_once(false).failed, 1);
+        assert_eq!(
+            Tally {
+                passed: 1,
+                failed: 2
+            }
+            .failed_at_least_once(false)
+            .failed,
+            2
+        );
+        assert_eq!(Tally::default().failed_at_least_once(true).failed, 0);
+    }
+}

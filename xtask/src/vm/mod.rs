@@ -1,0 +1,245 @@
+//! `cargo xtask vm`: the lab on other kernels, in virtual machines made here from Debian's kernel packages.
+//!
+//! The guest's user space is this machine's own: the tools the lab runs with the libraries they need, and our
+//! binaries. So nothing is downloaded but the kernel.
+
+mod initramfs;
+mod kernel;
+mod modules;
+mod qemu;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::test::Tally;
+use crate::{setup, sh, test};
+
+/// A kernel we promise to work on, and the Debian suite that carries it.
+pub struct Kernel {
+    pub name: &'static str,
+    suite: &'static str,
+    /// Part of every `cargo xtask test`.
+    pub always: bool,
+    /// Scenarios, by the start of their name, whose fault this kernel has no way to make.
+    lacks: &'static [&'static str],
+}
+
+pub const KERNELS: &[Kernel] = &[
+    // The oldest we support: ring buffer, but no drop reasons, no icmp_send tracepoint.
+    Kernel {
+        name: "5.10",
+        suite: "bullseye",
+        always: false,
+        lacks: &["bpf_tcx_"],
+    },
+    // The oldest with drop reasons; no tcx.
+    Kernel {
+        name: "6.1",
+        suite: "bookworm",
+        always: true,
+        lacks: &["bpf_tcx_"],
+    },
+    // tcx, and drop reasons of subsystems.
+    Kernel {
+        name: "6.12",
+        suite: "trixie",
+        always: false,
+        lacks: &[],
+    },
+    // The newest.
+    Kernel {
+        name: "7.2",
+        suite: "sid",
+        always: true,
+        lacks: &[],
+    },
+];
+
+#[derive(Default, clap::Args)]
+pub struct Args {
+    /// Kernels to run; without any, those that `cargo xtask test` runs
+    #[arg(long, value_name = "VERSION", value_parser = by_name)]
+    kernel: Vec<&'static Kernel>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    /// Every variant of every scenario, not one of each
+    #[arg(long)]
+    full: bool,
+    /// Only this scenario, or this variant of one
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<String>,
+    /// Run this shell command in the guest instead of the lab
+    #[arg(long, value_name = "SHELL")]
+    command: Option<String>,
+    /// Fetch the newest kernel of the suite even if one is in the cache
+    #[arg(long)]
+    refresh: bool,
+    /// Further options for `netdiag-lab run`
+    #[arg(last = true)]
+    options: Vec<String>,
+}
+
+fn by_name(name: &str) -> Result<&'static Kernel, String> {
+    let known = || {
+        KERNELS
+            .iter()
+            .map(|kernel| kernel.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    KERNELS
+        .iter()
+        .find(|kernel| kernel.name == name)
+        .ok_or_else(|| format!("known kernels are {}", known()))
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    setup::build_tools()?;
+    if let Err(error) = setup::packages::ensure() {
+        println!("{error:#}");
+    }
+    if let Some(why) = cannot_run() {
+        bail!("no virtual machine here: {why}");
+    }
+    let wanted = KERNELS.iter().filter(|kernel| match &args.kernel[..] {
+        [] => args.all || kernel.always,
+        named => named.iter().any(|named| named.name == kernel.name),
+    });
+    let mut total = Tally::default();
+    for kernel in wanted {
+        let tally = boot(kernel, args)?;
+        total.passed += tally.passed;
+        total.failed += tally.failed;
+    }
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The lab on one kernel.
+pub fn test(kernel: &Kernel) -> Result<Tally> {
+    boot(kernel, &Args::default())
+}
+
+/// Why no virtual machine can run on this machine.
+pub fn cannot_run() -> Option<String> {
+    let missing = setup::packages::missing(|ring| ring != setup::packages::Ring::Bench);
+    if !missing.is_empty() {
+        return Some(format!("packages are missing: {}", missing.join(" ")));
+    }
+    sh::find("apt-get")
+        .is_none()
+        .then(|| "the kernels are Debian packages, and there is no apt-get".to_owned())
+}
+
+fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
+    let image = kernel::image(kernel, args.refresh)?;
+    sh::run(&mut test::build())?;
+    let command = match &args.command {
+        Some(command) => command.clone(),
+        None => lab_command(kernel, args)?,
+    };
+    let started = Instant::now();
+    let folder = sh::target().join("vm");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let initrd = folder.join(format!("{}.cpio", kernel.name));
+    let programs = ["netdiag", "netdiag-lab"].map(|name| sh::target().join("debug").join(name));
+    initramfs::write(&initrd, &image, &programs, &command)?;
+    let log = folder.join(format!("{}.log", kernel.name));
+    println!(
+        "kernel {} ({}), log in {}",
+        kernel.name,
+        image.version,
+        log.display()
+    );
+    let tally = qemu::run(&image.vmlinuz, &initrd, &log)?;
+    println!(
+        "kernel {}: {} passed, {} failed, {:.1} s",
+        kernel.name,
+        tally.passed,
+        tally.failed,
+        started.elapsed().as_secs_f64()
+    );
+    Ok(tally)
+}
+
+/// Emulation is slow: unless told otherwise each scenario runs once, the next one on the next topology and family, so
+/// that all of these are met.
+fn lab_command(kernel: &Kernel, args: &Args) -> Result<String> {
+    let names = if args.scenario.is_empty() {
+        let list = sh::output(Command::new(sh::target().join("debug/netdiag-lab")).arg("list"))?;
+        choose(&list, kernel.lacks, args.full)
+    } else {
+        args.scenario.clone()
+    };
+    let words = [&["netdiag-lab run".to_owned()][..], &args.options, &names];
+    Ok(words.concat().join(" "))
+}
+
+/// A line of the list is the scenario's name, then its variants as `topology/family`, then words.
+fn choose(list: &str, lacks: &[&str], full: bool) -> Vec<String> {
+    let mut chosen = Vec::new();
+    let scenarios = list
+        .lines()
+        .filter(|line| !lacks.iter().any(|start| line.starts_with(start)));
+    for (number, line) in scenarios.enumerate() {
+        let mut words = line.split_whitespace();
+        let Some(name) = words.next() else { continue };
+        let variants: Vec<_> = words.take_while(|word| word.contains('/')).collect();
+        let names = variants
+            .iter()
+            .map(|variant| format!("{name}_{}", variant.replace('/', "_")));
+        let skip = if full || variants.is_empty() {
+            0
+        } else {
+            number % variants.len()
+        };
+        chosen.extend(names.skip(skip).take(if full { variants.len() } else { 1 }));
+    }
+    chosen
+}
+
+/// Where downloaded kernels are kept between runs and between clones.
+fn cache() -> PathBuf {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let user = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    user.map_or_else(|| sh::target().join("vm"), |cache| cache.join("netdiag"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "healthy   bridge/v4 bridge/v6 ptp/v4 ptp/v6   nothing\n\
+                        rp_filter bridge/v4 ptp/v4                    strict and/or loose\n\
+                        bpf_tcx_x bridge/v4 bridge/v6 ptp/v4 ptp/v6   a program\n\
+                        no_route  bridge/v4 bridge/v6 ptp/v4 ptp/v6   no route\n";
+
+    #[test]
+    fn each_scenario_runs_once_on_another_topology_or_family() {
+        let chosen = choose(LIST, &["bpf_tcx_"], false);
+        assert_eq!(
+            chosen,
+            ["healthy_bridge_v4", "rp_filter_ptp_v4", "no_route_ptp_v4"]
+        );
+    }
+
+    #[test]
+    fn a_full_run_has_every_variant() {
+        let chosen = choose(LIST, &[], true);
+        assert_eq!(chosen.len(), 4 + 2 + 4 + 4);
+        assert_eq!(chosen[5], "rp_filter_ptp_v4");
+    }
+}
