@@ -111,6 +111,7 @@ mod tests {
                 fragment: false,
                 mark: 0,
                 skb: None,
+                snap: None,
             }),
             conntrack: None,
             detail,
