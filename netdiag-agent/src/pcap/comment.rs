@@ -51,10 +51,12 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
 
 /// `HOST_FIREWALL_DROP at NF_FORWARD (DROPPED_HERE, proven): tcp 10.0.0.1:4711 > 198.51.100.10:443`.
 fn line(verdict: &Verdict) -> String {
+    let outcome = verdict.cause.map_or_else(String::new, |_| {
+        format!("{}, ", words::outcome_name(verdict.outcome))
+    });
     let mut text = format!(
-        "{} ({}, {}): {}",
+        "{} ({outcome}{}): {}",
         words::summary(verdict),
-        words::outcome_name(verdict.outcome),
         words::confidence(verdict.confidence),
         verdict.tuple
     );

@@ -94,7 +94,12 @@ fn of_flow<'a>(engine: &'a Engine, flow: &'a Flow) -> Vec<Shot<'a>> {
             continue;
         };
         match shots.iter_mut().rev().find(|earlier| is_same(earlier, &shot)) {
-            Some(earlier) => earlier.comments.extend(shot.comments),
+            Some(earlier) => {
+                earlier.comments.extend(shot.comments);
+                if shot.bytes.len() > earlier.bytes.len() {
+                    earlier.bytes = shot.bytes;
+                }
+            }
             None => shots.push(shot),
         }
     }
@@ -109,14 +114,15 @@ fn of_flow<'a>(engine: &'a Engine, flow: &'a Flow) -> Vec<Shot<'a>> {
     shots
 }
 
-/// The sighting of another hook at the same spot; both see the same bytes.
+/// The sighting of another hook at the same spot. Both see the same bytes, but TC programs see more of a packet whose
+/// data lies in pages.
 fn is_same(earlier: &Shot<'_>, later: &Shot<'_>) -> bool {
     later.at.since(earlier.at) < SAME
         && earlier.hook != later.hook
         && earlier.interface == later.interface
         && earlier.pass == later.pass
         && earlier.len == later.len
-        && earlier.bytes == later.bytes
+        && (earlier.bytes.starts_with(later.bytes) || later.bytes.starts_with(earlier.bytes))
 }
 
 fn of_event<'a>(engine: &'a Engine, event: &'a Event) -> Option<Shot<'a>> {
