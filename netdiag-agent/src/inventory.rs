@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::event::{HookId, IfIndex, Ktime, Netns, Proto};
+use crate::ruleset::Reading;
 
 /// One piece of news about the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub enum Delta {
         at: Ktime,
         values: BTreeMap<String, u64>,
     },
+    /// The packet filter of a namespace; the first is what counters are compared with.
+    Rules(Arc<Reading>),
     /// Replaces the foreign BPF programs attached to an interface.
     Programs {
         netns: Netns,
@@ -129,6 +132,14 @@ pub struct Inventory {
     listeners: BTreeMap<Netns, Vec<Listener>>,
     counters: BTreeMap<Netns, CounterPair>,
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
+    rules: BTreeMap<Netns, Rules>,
+}
+
+/// The packet filter of a namespace before, and after the latest drop.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub before: Arc<Reading>,
+    pub after: Arc<Reading>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -171,6 +182,10 @@ impl Inventory {
                     latest: BTreeMap::new(),
                 });
                 pair.latest = values;
+            }
+            Delta::Rules(reading) => {
+                let before = self.rules.get(&reading.netns).map_or_else(|| Arc::clone(&reading), |rules| Arc::clone(&rules.before));
+                self.rules.insert(reading.netns, Rules { before, after: reading });
             }
             Delta::Programs {
                 netns,
@@ -217,6 +232,11 @@ impl Inventory {
     /// Empty when unknown: a rule may say what listens, never that nothing does.
     pub fn listeners(&self, netns: Netns) -> &[Listener] {
         self.listeners.get(&netns).map_or(&[], Vec::as_slice)
+    }
+
+    /// `None`: not read, or not readable.
+    pub fn rules(&self, netns: Netns) -> Option<&Rules> {
+        self.rules.get(&netns)
     }
 
     pub fn programs(&self, netns: Netns, ifindex: IfIndex) -> &[Program] {

@@ -27,12 +27,15 @@ const QUEUE: usize = 1024;
 enum Topic {
     Listeners,
     Programs(IfIndex, Arc<str>),
+    Rules,
 }
 
 pub(super) struct News {
     handles: BTreeMap<Netns, NetnsHandle>,
     polled: BTreeSet<Netns>,
     asked: BTreeMap<(Netns, Topic), Instant>,
+    /// A rule dropped something here since the rules were last read.
+    dropped_by_rules: BTreeSet<Netns>,
     /// Ids of our own programs, which are nobody's news.
     own_programs: Vec<u32>,
     sender: mpsc::Sender<Change>,
@@ -48,7 +51,18 @@ impl News {
         let few = handles.len() <= MAX_POLLED;
         let always = std::iter::once(&target.node).chain(&target.pod).map(NetnsHandle::netns);
         let polled = if few { handles.keys().copied().collect() } else { always.collect() };
-        Self { handles, polled, asked: BTreeMap::new(), own_programs, sender, receiver }
+        Self { handles, polled, asked: BTreeMap::new(), dropped_by_rules: BTreeSet::new(), own_programs, sender, receiver }
+    }
+
+    /// The packet filters of the node and the traced pod, now: what later readings are compared with.
+    pub(super) fn rules(target: &Target) -> Vec<Delta> {
+        let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pod).collect();
+        std::thread::scope(|scope| {
+            let readers: Vec<_> =
+                namespaces.iter().map(|handle| scope.spawn(|| identity::rulesets::reading(handle))).collect();
+            let read = readers.into_iter().filter_map(|reader| reader.join().ok()?.ok());
+            read.flatten().collect()
+        })
     }
 
     /// Counters of all polled namespaces, now: the baseline, or the last word.
@@ -64,6 +78,22 @@ impl News {
         }
     }
 
+    /// Reads the rules again where they dropped something, but not without end.
+    pub(super) fn poll_rules(&mut self, now: Instant) {
+        let due: Vec<Netns> = self.dropped_by_rules.iter().copied().filter(|netns| !self.is_fresh(*netns, &Topic::Rules, now)).collect();
+        for netns in due {
+            self.dropped_by_rules.remove(&netns);
+            self.ask(netns, Topic::Rules, now);
+        }
+    }
+
+    /// The last reading of the rules that dropped something since the one before.
+    pub(super) fn last_rules(&mut self) -> Vec<Delta> {
+        let namespaces = std::mem::take(&mut self.dropped_by_rules);
+        let handles = namespaces.iter().filter_map(|netns| self.handles.get(netns));
+        handles.filter_map(|handle| identity::rulesets::reading(handle).ok()).flatten().collect()
+    }
+
     /// An event may make somebody ask: what does listen there, whose program is that?
     pub(super) fn consider(&mut self, event: &Event, now: Instant) {
         let Some(netns) = event.place.netns else { return };
@@ -73,7 +103,9 @@ impl News {
             Detail::Dropped(drop) => {
                 let reason = drop.reason.as_deref().unwrap_or("");
                 let location = drop.location.as_deref().unwrap_or("");
-                if reason == "NO_SOCKET" {
+                if is_netfilter(reason, location) {
+                    self.dropped_by_rules.insert(netns);
+                } else if reason == "NO_SOCKET" {
                     self.ask(netns, Topic::Listeners, now);
                 } else if let (Some(ifindex), Some(name)) = (event.place.ifindex, &event.place.ifname)
                     && (reason.starts_with("TC_") || reason == "XDP" || location.contains("xdp"))
@@ -85,15 +117,20 @@ impl News {
         }
     }
 
+    fn is_fresh(&self, netns: Netns, topic: &Topic, now: Instant) -> bool {
+        let asked = self.asked.get(&(netns, topic.clone()));
+        asked.is_some_and(|asked| now.duration_since(*asked) < FRESH)
+    }
+
     fn ask(&mut self, netns: Netns, topic: Topic, now: Instant) {
-        let key = (netns, topic.clone());
-        let fresh = self.asked.get(&key).is_some_and(|asked| now.duration_since(*asked) < FRESH);
+        let fresh = self.is_fresh(netns, &topic, now);
         let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else { return };
-        self.asked.insert(key, now);
+        self.asked.insert((netns, topic.clone()), now);
         match topic {
             Topic::Listeners => {
                 self.spawn(handle, |handle| identity::sockets::listeners(handle).map(|delta| vec![delta]));
             }
+            Topic::Rules => self.spawn(handle, identity::rulesets::reading),
             Topic::Programs(ifindex, name) => {
                 let own = self.own_programs.clone();
                 let link = [LinkRef { ifindex, name }];
@@ -146,4 +183,9 @@ impl News {
     pub(super) async fn next(&mut self) -> Option<Change> {
         self.receiver.recv().await
     }
+}
+
+/// As `flow::drops` sees it: only to know when to read the rules again.
+fn is_netfilter(reason: &str, location: &str) -> bool {
+    reason == "NETFILTER_DROP" || location.starts_with("nft_do_chain") || location.starts_with("nf_hook_slow")
 }
