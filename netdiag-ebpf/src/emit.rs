@@ -181,7 +181,7 @@ unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Repor
         (*record).hook = hook as u16;
         (*record).tail = tail;
         (*record)._pad = 0;
-        (*record)._pad2 = [0; 6];
+        (*record)._pad2 = [0; 2];
         (*record).skb = if is_tc(hook) { 0 } else { seen.skb as u64 };
         (*record).location = report.location;
         (*record).value = report.value;
@@ -222,6 +222,8 @@ unsafe fn fill_route(record: *mut Record, dst: usize) -> u16 {
         (*record).dst_input = field(dst, setting!(offsets.dst_input));
         (*record).dst_output = field(dst, setting!(offsets.dst_output));
         (*record).dst_error = field(dst, setting!(offsets.dst_error));
+        let dev: usize = field(dst, setting!(offsets.dst_dev));
+        (*record).dst_ifindex = field(dev, setting!(offsets.dev_ifindex));
     }
     if dst == 0 { 0 } else { FLAG_DST }
 }
