@@ -7,7 +7,7 @@ pub const FOLLOW_ANY: u32 = 1;
 
 /// `NETNS` value: events of this namespace are wanted.
 pub const NETNS_WANTED: u32 = 1 << 0;
-/// `NETNS` value: a pod's, not the node's. Whatever a process in it opens is the pod's traffic.
+/// `NETNS` value: a pod's, not the node's.
 pub const NETNS_POD: u32 = 1 << 1;
 /// `NETNS` value: the traced pod's. Its packets are wanted whatever source address they claim.
 pub const NETNS_TRACED: u32 = 1 << 2;

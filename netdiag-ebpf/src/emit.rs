@@ -13,6 +13,7 @@ use netdiag_common::event::{
 use netdiag_common::hook::HookId;
 use netdiag_common::offsets::ABSENT;
 
+use crate::log;
 use crate::maps::{EVENTS, LOST, MAP_FULL, SEEN, setting};
 use crate::skb::{Sighting, dst, field};
 
@@ -27,7 +28,7 @@ pub struct Report {
 /// A sighting without a tail.
 #[inline(always)]
 pub fn event(hook: HookId, seen: &Sighting, report: Report) {
-    bump(&SEEN, hook);
+    count(hook, seen, report);
     let Some(mut entry) = EVENTS.reserve::<Record>(0) else {
         bump(&LOST, hook);
         return;
@@ -40,7 +41,7 @@ pub fn event(hook: HookId, seen: &Sighting, report: Report) {
 /// A sighting with the kernel stack that led to it.
 #[inline(always)]
 pub fn event_with_stack(ctx: *mut c_void, hook: HookId, seen: &Sighting, report: Report) {
-    bump(&SEEN, hook);
+    count(hook, seen, report);
     let Some(mut entry) = EVENTS.reserve::<StackRecord>(0) else {
         bump(&LOST, hook);
         return;
@@ -59,7 +60,7 @@ pub fn event_with_stack(ctx: *mut c_void, hook: HookId, seen: &Sighting, report:
 /// A DNS message; `payload` fills the bytes and returns how many it wrote.
 #[inline(always)]
 pub fn event_with_dns(hook: HookId, seen: &Sighting, payload: impl FnOnce(*mut u8) -> u32) {
-    bump(&SEEN, hook);
+    count(hook, seen, Report::default());
     let Some(mut entry) = EVENTS.reserve::<DnsRecord>(0) else {
         bump(&LOST, hook);
         return;
@@ -93,6 +94,12 @@ pub fn no_room(hook: HookId) {
 #[inline(always)]
 pub fn map_full(hook: HookId) {
     bump(&MAP_FULL, hook);
+}
+
+#[inline(always)]
+fn count(hook: HookId, seen: &Sighting, report: Report) {
+    log::event(hook, seen, report);
+    bump(&SEEN, hook);
 }
 
 #[inline(always)]

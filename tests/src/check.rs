@@ -51,6 +51,19 @@ pub fn is_failing(verdict: &Value) -> bool {
     !matches!(text(verdict, "/outcome"), "DELIVERED" | "UNDETERMINED")
 }
 
+/// The verdict on one conversation.
+pub fn about<'a>(attempt: &Attempt, verdicts: &'a [Value]) -> Option<&'a Value> {
+    verdicts.iter().find(|verdict| is_about(verdict, &attempt.step))
+}
+
+/// Checks what was said of one conversation.
+pub fn attempt(attempt: &Attempt, verdicts: &[Value]) -> Vec<String> {
+    match about(attempt, verdicts) {
+        Some(verdict) => against(&attempt.expect, verdict),
+        None => vec!["no verdict".to_owned()],
+    }
+}
+
 /// Checks all verdicts of a run against all its attempts.
 pub fn verdicts(attempts: &[Attempt], verdicts: &[Value], entries: &[Entry]) -> Vec<String> {
     let mut complaints = Vec::new();

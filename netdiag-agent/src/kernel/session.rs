@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -75,7 +75,7 @@ pub struct Session {
     tc: Option<TcMode>,
     hooks: Vec<HookId>,
     blind: Vec<BlindSpot>,
-    losses_read: Instant,
+    losses_read: Ktime,
 }
 
 impl Session {
@@ -127,7 +127,7 @@ impl Session {
             tc,
             hooks: Vec::new(),
             blind,
-            losses_read: Instant::now(),
+            losses_read: now(),
         };
         session.fill(watch)?;
         session.attach(watch, &loaded)?;
@@ -212,13 +212,13 @@ impl Session {
         let taken = self
             .ring
             .next(LOSS_INTERVAL, |bytes| {
-                inputs.push(Input::Event(decode(bytes, names)))
+                inputs.push(Input::Event(decode(bytes, names)));
             })
             .await;
         if let Err(error) = taken {
             tracing::warn!("wait for events: {error}");
         }
-        if self.losses_read.elapsed() >= LOSS_INTERVAL {
+        if Duration::from_nanos(now().since(self.losses_read).0) >= LOSS_INTERVAL {
             self.losses(&mut inputs);
         }
         inputs
@@ -235,10 +235,10 @@ impl Session {
     }
 
     fn losses(&mut self, inputs: &mut Vec<Input>) {
-        self.losses_read = Instant::now();
+        let at = now();
+        self.losses_read = at;
         let lost = self.counters.losses();
         if !lost.is_empty() {
-            let at = now();
             inputs.extend(
                 lost.into_iter()
                     .map(|(hook, count)| Input::Lost { hook, at, count }),

@@ -24,6 +24,8 @@ pub(super) struct Dropped<'a> {
     /// What is left of the rules that could have done it, in the order the packet meets them.
     candidates: Vec<Candidate>,
     owner: Owner,
+    /// Packets the one rule has counted since the trace began.
+    moved: Option<u64>,
     facts: Option<PacketFacts>,
 }
 
@@ -43,8 +45,12 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         ([only], Some(rules)) => owner(only, &rules.after.ruleset),
         _ => Owner::Plain,
     };
+    let moved = match (candidates.as_slice(), rules) {
+        ([only], Some(rules)) => only.moved(&rules.before.ruleset, &rules.after.ruleset),
+        _ => None,
+    };
     let verdict = if case.rejected(group) { "REJECT" } else { "DROP" };
-    Some(Dropped { death, hook, verdict, backend, candidates, owner, facts })
+    Some(Dropped { death, hook, verdict, backend, candidates, owner, moved, facts })
 }
 
 impl Dropped<'_> {
@@ -133,14 +139,13 @@ impl Dropped<'_> {
     /// Adds what is known of the rule: its candidates when there are several, and how sure the one is.
     pub fn tell(&self, mut finding: Finding) -> Finding {
         let certain = self.rule().is_some_and(|rule| rule.certain);
-        if let Some(rule) = self.rule() {
-            let moved = rule.counter.filter(|counter| counter.packets > 0);
-            if let Some(counter) = moved {
-                finding = finding.counter("rule_counter", counter.packets);
-            }
-            if !certain {
-                finding = finding.caveat("the rule is named by its counter and by elimination: part of what it matches could not be evaluated");
-            }
+        if let Some(moved) = self.moved.filter(|moved| *moved > 0) {
+            finding = finding.counter("rule_counter_delta", moved);
+        }
+        if self.rule().is_some() && !certain {
+            finding = finding.caveat(
+                "the rule is named by its counter and by elimination: part of what it matches could not be evaluated",
+            );
         }
         for candidate in self.candidates.iter().filter(|_| self.candidates.len() > 1).take(8) {
             let place = format!("{} {} {}", candidate.backend.name(), candidate.table, candidate.chain);

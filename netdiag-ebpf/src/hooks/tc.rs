@@ -224,7 +224,7 @@ fn sighting(skb: Skb, hook: HookId, seen: &mut Sighting) {
     }
 }
 
-/// Remembers a flow for the fast path. True when it was not followed before.
+/// Remembers a flow for the fast path. True when it was not followed before: values are per CPU, so once on each.
 #[inline(always)]
 fn first(hook: HookId, seen: &Sighting, followed: bool) -> bool {
     let key = FlowStatsKey {

@@ -50,7 +50,8 @@ const LAYERS: &[Layer] = &[
         &["event", "flow", "inventory", "ruleset", "verdict"],
     ),
     edge("identity", &["event", "inventory"]),
-    edge("kernel", &["event", "inventory"]),
+    // A source sends inputs.
+    edge("kernel", &["engine", "event", "inventory"]),
     edge("check", &["event", "inventory", "ruleset", "verdict"]),
     edge("export", &["event", "flow", "inventory", "verdict"]),
     edge("explain", &["export", "verdict"]),
