@@ -1,26 +1,20 @@
 //! Runs one scenario for real: build, break, trace, judge.
 
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::faults::Case;
-use crate::netns::Netns;
 use crate::node::Node;
 use crate::plan::{Family, Topology};
+use crate::process::{Ended, Resident, Running};
 use crate::scenario::{Attempt, Scenario, Select, Sender};
 use crate::snapshot::Snapshot;
-use crate::{check, conntrack, programs, replay, send, sys};
-
-/// Longer than any trace of the table takes, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+use crate::{check, conntrack, programs, replay, send};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -134,21 +128,21 @@ fn traced(scenario: &Scenario, case: &Case, attempts: &[Attempt], files: &Files)
     let node = case.node;
     let sender = sender(scenario, node, attempts, &files.report)?;
     let before = Snapshot::take(node)?;
-    let ended = trace(scenario, node, &sender, &files.recording)?;
+    let Traced { command, ended } = trace(scenario, node, &sender, &files.recording)?;
     let mut complaints = before.differences(&Snapshot::take(node)?);
     complaints.extend(answers(attempts, &files.report)?);
     let verdicts = check::last_revisions(lines(&ended.stdout, &mut complaints)?);
     let entries = conntrack::list(node, case.family)?;
     complaints.extend(check::verdicts(attempts, &verdicts, &entries));
     let due = i32::from(attempts.iter().any(|attempt| attempt.expect.is_failing()));
-    if ended.status.code() != Some(due) {
+    if ended.code != Some(due) {
         complaints.push(format!(
-            "netdiag ended with {}, exit code {due} was due",
-            ended.status
+            "netdiag ended with {:?}, exit code {due} was due",
+            ended.code.or(ended.signal)
         ));
     }
     Ok(Seen {
-        command: ended.command,
+        command,
         stderr: ended.stderr,
         verdicts,
         complaints,
@@ -175,15 +169,7 @@ fn sender(
     Ok(command)
 }
 
-/// What the trace left.
-struct Ended {
-    command: String,
-    stdout: String,
-    stderr: String,
-    status: ExitStatus,
-}
-
-fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -> Result<Ended> {
+fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -> Result<Traced> {
     let pod = match scenario.sender {
         Sender::Pod => 0,
         Sender::External => 1,
@@ -193,7 +179,7 @@ fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -
     command.arg("trace");
     match scenario.select {
         Select::Netns => command.args(["--netns", node.pods[pod].name()]),
-        Select::Pid => command.args(["--pid", &resident.0.id().to_string()]),
+        Select::Pid => command.args(["--pid", &resident.pid().to_string()]),
         Select::Interface => command.args(["--interface", &node.plan.names.veths[pod]]),
     };
     command
@@ -203,74 +189,20 @@ fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -
         .arg("--")
         .arg(sender.get_program())
         .args(sender.get_args());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    sys::die_with_parent(&mut command, Signal::SIGTERM);
     let shown = shown(&command);
-    let mut child = command.spawn().with_context(|| format!("start {shown}"))?;
-    let (stdout, stderr) = (gather(child.stdout.take()), gather(child.stderr.take()));
-    let status = wait(&mut child).with_context(|| format!("wait for {shown}"))?;
-    let text = |thread: std::thread::JoinHandle<String>| thread.join().unwrap_or_default();
-    Ok(Ended {
+    let ended = Running::start(command)?
+        .end()
+        .with_context(|| format!("wait for {shown}"))?;
+    Ok(Traced {
         command: shown,
-        stdout: text(stdout),
-        stderr: text(stderr),
-        status,
+        ended,
     })
 }
 
-/// A process that lives in the pod, as any real pod has one.
-struct Resident(Child);
-
-impl Resident {
-    fn start(netns: &Netns) -> Result<Self> {
-        let mut command = netns.command("sleep");
-        command.arg("60");
-        sys::die_with_parent(&mut command, Signal::SIGKILL);
-        command
-            .spawn()
-            .map(Self)
-            .context("start a process in the pod")
-    }
-}
-
-impl Drop for Resident {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn gather(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read before an error is still worth showing.
-        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
-}
-
-/// Waits for a process for as long as [`PATIENCE`]; then it is told to end, and made to.
-pub fn wait(child: &mut Child) -> Result<ExitStatus> {
-    let deadline = Instant::now() + PATIENCE;
-    let pid = Pid::from_raw(child.id() as i32);
-    let mut asked = false;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            if asked {
-                bail!("it had to be stopped after {PATIENCE:?}");
-            }
-            return Ok(status);
-        }
-        let late = Instant::now().saturating_duration_since(deadline);
-        if !late.is_zero() && !asked {
-            asked = true;
-            kill(pid, Signal::SIGTERM)?;
-        }
-        if late > Duration::from_secs(3) {
-            child.kill()?;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// A trace that is over.
+struct Traced {
+    command: String,
+    ended: Ended,
 }
 
 /// What the sender saw against what the fault must make it see.
