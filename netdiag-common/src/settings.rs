@@ -32,6 +32,8 @@ pub struct Settings {
     pub any_address: u32,
     /// 1 when the `TARGETS` map narrows the flows to follow.
     pub targets: u32,
+    /// 1 when the first bytes of each packet are wanted.
+    pub snap: u32,
 }
 
 impl Settings {
@@ -46,10 +48,11 @@ impl Settings {
         reason_netfilter_drop: u32::MAX,
         any_address: 0,
         targets: 0,
+        snap: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 8 * 4);
+const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 9 * 4);
 
 /// Key of `TARGETS` (value unused): a destination the user asked for. Port 0 means any port, the zero address any address.
 #[repr(C)]

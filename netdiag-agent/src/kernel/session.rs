@@ -51,6 +51,8 @@ pub struct Watch {
     pub any_address: bool,
     /// Only flows with one of these at either end; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
+    /// The first bytes of each packet are wanted.
+    pub snap: bool,
     /// The programs' own debug lines.
     pub debug_log: bool,
 }
@@ -359,6 +361,7 @@ pub(super) fn load_object(
 ) -> Result<Ebpf, KernelError> {
     let mut settings = facts.settings;
     settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
+    settings.snap = u32::from(watch.snap);
     settings.any_address = u32::from(watch.any_address);
     let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
     settings.targets = u32::from(narrowed);

@@ -144,7 +144,16 @@ impl<'a> Pass<'a> {
             let mut exit = entry;
             for line in group {
                 let before = found.len();
-                match self.line(line, entry, certain, &mut found) {
+                let passed = self.line(line, entry, certain, &mut found);
+                let innocent = self
+                    .facts
+                    .by_legacy
+                    .is_some_and(|legacy| legacy != (line.table.backend == Backend::Legacy));
+                if innocent {
+                    found.truncate(before);
+                }
+                match passed {
+                    None if innocent => {}
                     Some(state) if group.len() == 1 => exit = state,
                     Some(state) => exit = exit.join(state),
                     None => blocked = true,

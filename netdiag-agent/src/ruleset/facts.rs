@@ -38,6 +38,8 @@ pub struct PacketFacts {
     pub dst_type: Option<AddressType>,
     /// The ends before this hook's own NAT, when it translated: chains in front of it saw these.
     pub before_nat: Option<Tuple>,
+    /// Which machinery dropped it, where the kernel's stack shows: xtables, else nftables. The other let it pass.
+    pub by_legacy: Option<bool>,
 }
 
 impl PacketFacts {
@@ -66,6 +68,7 @@ impl PacketFacts {
             src_type: None,
             dst_type: None,
             before_nat: None,
+            by_legacy: None,
         }
     }
 

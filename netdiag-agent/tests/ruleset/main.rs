@@ -32,6 +32,10 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only the seed comes from the clock, and it is printed"
+)]
 #[test]
 fn the_kernel_agrees() {
     let Some(lab) = Lab::new() else { return };

@@ -182,6 +182,7 @@ impl Packet {
                 AddressType::Unicast
             }),
             before_nat: None,
+            by_legacy: None,
         }
     }
 }

@@ -54,6 +54,20 @@ fn two_back_ends_that_both_drop_leave_neither_certain() {
 }
 
 #[test]
+fn the_stack_tells_which_of_two_back_ends_it_was() {
+    let text = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
+    let mut ruleset = saved(text, Backend::Legacy);
+    ruleset
+        .tables
+        .extend(saved(text, Backend::IptablesNft).tables);
+    let mut facts = syn("10.0.0.1:1", "10.0.0.2:2");
+    for (legacy, backend) in [(true, Backend::Legacy), (false, Backend::IptablesNft)] {
+        facts.by_legacy = Some(legacy);
+        assert_eq!(proven(&ruleset, Hook::Forward, &facts).backend, backend);
+    }
+}
+
+#[test]
 fn counters_pick_the_one_that_moved() {
     let text = |legacy: u64, nft: u64| {
         let one = |packets| format!("*filter\n:FORWARD DROP [{packets}:99]\nCOMMIT\n");
