@@ -8,18 +8,21 @@
 mod apply;
 mod judge;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::event::{Event, HookId, Ktime, Span};
-use crate::flow::{FlowId, FlowTable};
+use crate::flow::{Flow, FlowId, FlowTable, Spot};
 use crate::inventory::{Delta, Inventory};
-use crate::verdict::{Neighbours, Verdict};
+use crate::verdict::{Neighbours, Verdict, build};
 
 /// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
 const HOLD: Span = Span::millis(15);
 
 /// Flows kept; the oldest makes room for the next.
 const MAX_FLOWS: usize = 16_384;
+
+/// Flows whose place another took, kept for the packets they hold.
+const MAX_GONE: usize = 1_024;
 
 /// Neighbour entries remembered.
 const MAX_NEIGHBOURS: usize = 4_096;
@@ -66,6 +69,8 @@ pub struct Engine {
     config: Config,
     inventory: Inventory,
     flows: FlowTable,
+    /// Flows no longer in the table that hold packets, oldest first.
+    gone: VecDeque<Flow>,
     neighbours: Neighbours,
     /// Events not yet old enough, by time, CPU and order of arrival.
     waiting: BTreeMap<(Ktime, u32, u64), Event>,
@@ -83,6 +88,7 @@ impl Engine {
             config,
             inventory: Inventory::default(),
             flows: FlowTable::new(MAX_FLOWS),
+            gone: VecDeque::new(),
             neighbours: Neighbours::new(),
             waiting: BTreeMap::new(),
             arrivals: 0,
@@ -132,8 +138,31 @@ impl Engine {
         self.flows.iter().count()
     }
 
+    /// What is known of each flow, under the uuid of its verdict: those in the table, and the last that left it and hold
+    /// packets.
+    pub fn flows(&self) -> impl Iterator<Item = (String, &Flow)> {
+        let all = self.gone.iter().chain(self.flows.iter());
+        all.map(|flow| (build::uuid(&self.inventory, flow), flow))
+    }
+
+    /// Where on its way the packet of an event was.
+    pub fn spot_of(&self, event: &Event) -> Option<Spot> {
+        self.spot(event, event.packet.as_ref()?)
+    }
+
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// A flow leaves the table.
+    fn bury(&mut self, flow: Flow) {
+        let mut packets = flow.history.iter().filter_map(|event| event.packet.as_ref());
+        if packets.any(|packet| packet.snap.is_some()) {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.pop_front();
+            }
+            self.gone.push_back(flow);
+        }
     }
 
     /// Many losses at one time count as one entry; the list stays as short as the trace is in ticks.

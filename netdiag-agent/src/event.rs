@@ -179,6 +179,8 @@ pub struct Packet {
     pub mark: u32,
     /// Address of the skb, the packet's identity within one pass through the stack; `None` at TC.
     pub skb: Option<u64>,
+    /// Its first bytes from the network header on, where the packets themselves were asked for. No verdict rests on them.
+    pub snap: Option<Arc<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! One fixed header for every hook ([`Record`]), followed by a tail in two cases: the kernel stack of a drop
 //! ([`StackRecord`]) and the start of a DNS message ([`DnsRecord`]). The agent tells them apart by `tail`.
+//! Where the packets themselves were asked for, the first bytes of one follow each of the three ([`Snapped`]).
 
 use crate::tuple::Tuple;
 
@@ -18,6 +19,9 @@ pub const FLAG_FRAGMENT: u16 = 1 << 4;
 /// `flags`: may not be fragmented on the way: the IPv4 bit, and all of IPv6.
 pub const FLAG_DF: u16 = 1 << 5;
 
+/// `flags`: a [`Snap`] follows the record and its tail.
+pub const FLAG_SNAP: u16 = 1 << 6;
+
 pub const TAIL_NONE: u8 = 0;
 pub const TAIL_STACK: u8 = 1;
 pub const TAIL_DNS: u8 = 2;
@@ -26,6 +30,9 @@ pub const TAIL_DNS: u8 = 2;
 pub const STACK_DEPTH: usize = 20;
 /// Bytes kept of a DNS message: header, one name of usual length, type and class.
 pub const DNS_BYTES: usize = 128;
+
+/// Bytes kept of a packet: IPv6, an extension header or two, and TCP with all its options.
+pub const SNAP_BYTES: usize = 128;
 
 /// One sighting or state change.
 #[repr(C)]
@@ -113,6 +120,28 @@ pub struct DnsRecord {
 }
 
 const _: () = assert!(size_of::<DnsRecord>() == 288 + DNS_BYTES);
+
+/// The start of a packet, from its network header on.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Snap {
+    /// Bytes that are the packet's; whatever lay behind them in memory follows. 0: the hook has no packet.
+    pub len: u32,
+    pub _pad: u32,
+    pub bytes: [u8; SNAP_BYTES],
+}
+
+const _: () = assert!(size_of::<Snap>() == 8 + SNAP_BYTES);
+
+/// A [`Record`], [`StackRecord`] or [`DnsRecord`] with the start of its packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Snapped<T> {
+    pub entry: T,
+    pub snap: Snap,
+}
+
+const _: () = assert!(size_of::<Snapped<Record>>() == size_of::<Record>() + size_of::<Snap>());
 
 /// Per-flow counters kept at TC for packets that are not events.
 #[repr(C)]

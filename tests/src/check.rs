@@ -41,12 +41,27 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 
 /// A string as it is, anything else as JSON writes it.
 fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// By DESIGN §5.
 pub fn is_failing(verdict: &Value) -> bool {
     !matches!(text(verdict, "/outcome"), "DELIVERED" | "UNDETERMINED")
+}
+
+/// The verdict on one conversation.
+pub fn about<'a>(attempt: &Attempt, verdicts: &'a [Value]) -> Option<&'a Value> {
+    verdicts.iter().find(|verdict| is_about(verdict, &attempt.step))
+}
+
+/// Checks what was said of one conversation.
+pub fn attempt(attempt: &Attempt, verdicts: &[Value]) -> Vec<String> {
+    match about(attempt, verdicts) {
+        Some(verdict) => against(&attempt.expect, verdict),
+        None => vec!["no verdict".to_owned()],
+    }
 }
 
 /// Checks all verdicts of a run against all its attempts.

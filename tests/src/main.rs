@@ -91,7 +91,10 @@ fn run(words: &[String]) -> Result<bool> {
 /// One variant of each scenario, by turns: enough for a recording of every cause.
 fn one_of_each(all: &[Variant]) -> Vec<Variant> {
     let scenarios = all.chunk_by(|(one, ..), (next, ..)| one.name == next.name);
-    scenarios.enumerate().map(|(turn, variants)| variants[turn % variants.len()]).collect()
+    scenarios
+        .enumerate()
+        .map(|(turn, variants)| variants[turn % variants.len()])
+        .collect()
 }
 
 /// The variants named, or all.

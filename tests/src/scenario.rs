@@ -255,6 +255,11 @@ impl Attempt {
     }
 }
 
+/// What a scenario tries on a node of this plan.
+pub fn attempts(scenario: &Scenario, plan: &Plan, family: Family) -> Vec<Attempt> {
+    (scenario.attempts)(&Place { plan, family })
+}
+
 /// Every scenario, in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
     SCENARIOS.iter().copied().flatten()

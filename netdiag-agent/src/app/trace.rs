@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::news::News;
-use super::output::Report;
+use super::output::{PacketFile, Report, save_packets};
 use super::{Error, trigger};
 use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::{Config, Engine, Input};
@@ -24,6 +24,7 @@ use crate::identity::links::Change;
 use crate::identity::{self, LinkRef, Selector, Target};
 use crate::inventory::Delta;
 use crate::kernel::{self, Session, Watch, WatchInterface};
+use crate::pcap::Capture;
 use crate::recording::Recorder;
 
 /// How often deadlines are looked at.
@@ -103,6 +104,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         addresses: target.pod_addresses.clone(),
         any_address: target.pod.is_none(),
         targets,
+        snap: options.pcap.is_some(),
         debug_log: tracing::enabled!(tracing::Level::TRACE),
     }
 }
@@ -139,6 +141,7 @@ struct Trace {
     engine: Engine,
     report: Report,
     recorder: Option<Recorder<File>>,
+    packets: Option<PacketFile>,
     session: Session,
     news: News,
     progress: Progress,
@@ -152,11 +155,13 @@ impl Trace {
         let config = Config { no_answer: options.no_answer };
         let follow = options.until == Until::Interrupted;
         let recorder = options.record.as_deref().map(|path| Recorder::create(path, config)).transpose()?;
+        let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
         let pod_links = target.pod.iter().flat_map(|_| &target.pod_links);
         Ok(Self {
             engine: Engine::new(config),
             report: Report::new(options.output, style, follow, options.verbose),
             recorder,
+            packets,
             news: News::new(target, session.programs().iter().map(|program| program.id).collect()),
             progress: Progress::new(true),
             node: target.node.netns(),
@@ -277,6 +282,9 @@ impl Trace {
             recorder.write(&input)?;
         }
         for verdict in self.engine.step(input) {
+            if let Some(packets) = &mut self.packets {
+                packets.verdict(&verdict);
+            }
             self.report.verdict(&verdict, self.engine.inventory())?;
         }
         Ok(())
@@ -294,6 +302,9 @@ impl Trace {
         self.progress.finish();
         if let Some(recorder) = self.recorder.take() {
             recorder.finish()?;
+        }
+        if let Some(packets) = &mut self.packets {
+            save_packets(packets, &self.engine)?;
         }
         if self.report.flows() == 0 {
             let _ = writeln!(io::stderr(), "netdiag: no packet of such a flow was seen");

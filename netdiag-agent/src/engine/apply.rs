@@ -112,6 +112,7 @@ impl Engine {
         if let Some(evicted) = evicted {
             self.open.remove(&evicted.id);
             self.decided.remove(&evicted.id);
+            self.bury(evicted);
         }
         Some(found)
     }
@@ -139,7 +140,7 @@ impl Engine {
         owner.is_some_and(|namespace| namespace.kind == NamespaceKind::Node)
     }
 
-    fn spot(&self, event: &Event, packet: &Packet) -> Option<Spot> {
+    pub(super) fn spot(&self, event: &Event, packet: &Packet) -> Option<Spot> {
         match &event.detail {
             Detail::Seen(pass) | Detail::Dns { pass, .. } => {
                 place::of_pass(&self.inventory, &event.place, *pass)

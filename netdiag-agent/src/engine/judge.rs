@@ -57,7 +57,9 @@ impl Engine {
         self.judge_one(id, now, true, verdicts);
         self.open.remove(&id);
         self.decided.remove(&id);
-        self.flows.remove(id);
+        if let Some(flow) = self.flows.remove(id) {
+            self.bury(flow);
+        }
     }
 
     pub(super) fn judge(&mut self, now: Ktime, ending: bool, verdicts: &mut Vec<Verdict>) {

@@ -36,10 +36,21 @@ pub struct RulesetSnapshot {
 /// Reads all rules of a namespace, as news for the core.
 pub fn reading(netns: &NetnsHandle) -> Result<Vec<Delta>, IdentityError> {
     let at = now();
-    let RulesetSnapshot { ruleset, listings, blind } = read(netns)?;
-    let reading = Reading { netns: netns.netns(), at, ruleset, listings };
+    let RulesetSnapshot {
+        ruleset,
+        listings,
+        blind,
+    } = read(netns)?;
+    let reading = Reading {
+        netns: netns.netns(),
+        at,
+        ruleset,
+        listings,
+    };
     let rules = Delta::Rules(Arc::new(reading));
-    Ok(std::iter::once(rules).chain(blind.into_iter().map(Delta::Blind)).collect())
+    Ok(std::iter::once(rules)
+        .chain(blind.into_iter().map(Delta::Blind))
+        .collect())
 }
 
 /// Reads all rules of a namespace.
@@ -57,7 +68,10 @@ fn read_here() -> RulesetSnapshot {
             scope.spawn(|| save_legacy("ip6tables", Family::Ip6)),
         ];
         let tables = nft_tables();
-        let parts: Vec<_> = readers.into_iter().filter_map(|reader| reader.join().ok()).collect();
+        let parts: Vec<_> = readers
+            .into_iter()
+            .filter_map(|reader| reader.join().ok())
+            .collect();
         (parts, tables)
     });
     match tables {
@@ -92,7 +106,13 @@ impl Part {
     }
 
     /// Tables that were read, and lines that were not understood.
-    fn of(source: Source, text: String, tables: Vec<Table>, strange: &[String], program: &str) -> Self {
+    fn of(
+        source: Source,
+        text: String,
+        tables: Vec<Table>,
+        strange: &[String],
+        program: &str,
+    ) -> Self {
         let blind = strange
             .first()
             .map(|first| {
@@ -101,7 +121,11 @@ impl Part {
             })
             .into_iter()
             .collect();
-        Self { tables, listings: vec![Listing { source, text }], blind }
+        Self {
+            tables,
+            listings: vec![Listing { source, text }],
+            blind,
+        }
     }
 }
 
@@ -121,11 +145,17 @@ enum Failure {
     #[error("{program} failed: {stderr}")]
     Failed { program: String, stderr: String },
     #[error("read the output of {program}: {cause}")]
-    Parse { program: String, cause: serde_json::Error },
+    Parse {
+        program: String,
+        cause: serde_json::Error,
+    },
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<String, Failure> {
-    let output = Command::new(program).args(arguments).env("LC_ALL", "C").output();
+    let output = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .output();
     let output = output.map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => Failure::Missing(program.to_owned()),
         _ => Failure::Run {
@@ -148,20 +178,32 @@ fn save_nft(program: &str, family: Family) -> Part {
     let text = run(&format!("{program}-nft-save"), &["-c"]).or_else(|_| {
         let plain = format!("{program}-save");
         let text = run(&plain, &["-c"])?;
-        if speaks_nft(&text) { Ok(text) } else { Err(Failure::Missing(format!("{program}-nft-save"))) }
+        if speaks_nft(&text) {
+            Ok(text)
+        } else {
+            Err(Failure::Missing(format!("{program}-nft-save")))
+        }
     });
     text.map_or_else(
         |_| Part::default(),
         |text| {
             let parsed = iptables::parse(&text, Backend::IptablesNft, family);
             let source = Source::Iptables(Backend::IptablesNft, family);
-            Part::of(source, text, parsed.tables, &parsed.strange, &format!("{program}-nft-save"))
+            Part::of(
+                source,
+                text,
+                parsed.tables,
+                &parsed.strange,
+                &format!("{program}-nft-save"),
+            )
         },
     )
 }
 
 fn speaks_nft(text: &str) -> bool {
-    text.lines().next().is_some_and(|header| header.contains("(nf_tables)"))
+    text.lines()
+        .next()
+        .is_some_and(|header| header.contains("(nf_tables)"))
 }
 
 fn save_legacy(program: &str, family: Family) -> Part {
@@ -169,15 +211,25 @@ fn save_legacy(program: &str, family: Family) -> Part {
     let text = run(&name, &["-c"]).or_else(|failure| {
         // Before iptables 1.8 there was only one.
         let text = run(&format!("{program}-save"), &["-c"]);
-        text.ok().filter(|text| !text.is_empty() && !speaks_nft(text)).ok_or(failure)
+        text.ok()
+            .filter(|text| !text.is_empty() && !speaks_nft(text))
+            .ok_or(failure)
     });
     match text {
         Ok(text) => {
             let parsed = iptables::parse(&text, Backend::Legacy, family);
-            Part::of(Source::Iptables(Backend::Legacy, family), text, parsed.tables, &parsed.strange, &name)
+            Part::of(
+                Source::Iptables(Backend::Legacy, family),
+                text,
+                parsed.tables,
+                &parsed.strange,
+                &name,
+            )
         }
         // The kernel knows whether anybody ever made such a table here.
-        Err(failure) if has_legacy_tables(program) => Part::blind(&format!("{program}-legacy rules"), &failure),
+        Err(failure) if has_legacy_tables(program) => {
+            Part::blind(&format!("{program}-legacy rules"), &failure)
+        }
         Err(_) => Part::default(),
     }
 }
@@ -206,16 +258,26 @@ fn not_json(cause: serde_json::Error) -> Failure {
 fn covered(parts: &[Part]) -> HashSet<(Family, String)> {
     let tables = parts.iter().flat_map(|part| &part.tables);
     let nft = tables.filter(|table| table.backend == Backend::IptablesNft);
-    nft.map(|table| (table.family, table.name.clone())).collect()
+    nft.map(|table| (table.family, table.name.clone()))
+        .collect()
 }
 
 fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) -> Part {
-    let wanted: Vec<_> = tables.iter().filter(|table| !covered.contains(*table)).collect();
+    let wanted: Vec<_> = tables
+        .iter()
+        .filter(|table| !covered.contains(*table))
+        .collect();
     let mut all = Part::default();
     let mut take = |text: Result<String, Failure>, what: &str| {
-        let parsed = text.and_then(|text| nft::parse(&text).map(|parsed| (text, parsed)).map_err(not_json));
+        let parsed = text.and_then(|text| {
+            nft::parse(&text)
+                .map(|parsed| (text, parsed))
+                .map_err(not_json)
+        });
         let part = match parsed {
-            Ok((text, parsed)) => Part::of(Source::Nft, text, parsed.tables, &parsed.strange, "nft"),
+            Ok((text, parsed)) => {
+                Part::of(Source::Nft, text, parsed.tables, &parsed.strange, "nft")
+            }
             Err(failure) => Part::blind(what, &failure),
         };
         all.tables.extend(part.tables);
@@ -237,16 +299,23 @@ fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) ->
 fn read_ipsets(snapshot: &mut RulesetSnapshot) {
     let asks = |step: &Step| matches!(step, Step::Match(Match::Ipset { .. }));
     let chains = snapshot.ruleset.tables.iter().flat_map(Table::chains);
-    let asked = chains.flat_map(|chain| &chain.rules).any(|rule| rule.steps.iter().any(asks));
+    let asked = chains
+        .flat_map(|chain| &chain.rules)
+        .any(|rule| rule.steps.iter().any(asks));
     if !asked {
         return;
     }
     match run("ipset", &["save"]) {
         Ok(text) => {
             snapshot.ruleset.ipsets = ipset::parse(&text);
-            snapshot.listings.push(Listing { source: Source::Ipset, text });
+            snapshot.listings.push(Listing {
+                source: Source::Ipset,
+                text,
+            });
         }
-        Err(failure) => snapshot.blind.push(spot("members of ipsets", failure.to_string())),
+        Err(failure) => snapshot
+            .blind
+            .push(spot("members of ipsets", failure.to_string())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -51,6 +51,8 @@ pub struct Watch {
     pub any_address: bool,
     /// Only flows with one of these at either end; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
+    /// The first bytes of each packet are wanted.
+    pub snap: bool,
     /// The programs' own debug lines.
     pub debug_log: bool,
 }
@@ -75,7 +77,7 @@ pub struct Session {
     tc: Option<TcMode>,
     hooks: Vec<HookId>,
     blind: Vec<BlindSpot>,
-    losses_read: Instant,
+    losses_read: Ktime,
 }
 
 impl Session {
@@ -127,7 +129,7 @@ impl Session {
             tc,
             hooks: Vec::new(),
             blind,
-            losses_read: Instant::now(),
+            losses_read: now(),
         };
         session.fill(watch)?;
         session.attach(watch, &loaded)?;
@@ -212,13 +214,13 @@ impl Session {
         let taken = self
             .ring
             .next(LOSS_INTERVAL, |bytes| {
-                inputs.push(Input::Event(decode(bytes, names)))
+                inputs.push(Input::Event(decode(bytes, names)));
             })
             .await;
         if let Err(error) = taken {
             tracing::warn!("wait for events: {error}");
         }
-        if self.losses_read.elapsed() >= LOSS_INTERVAL {
+        if Duration::from_nanos(now().since(self.losses_read).0) >= LOSS_INTERVAL {
             self.losses(&mut inputs);
         }
         inputs
@@ -235,10 +237,10 @@ impl Session {
     }
 
     fn losses(&mut self, inputs: &mut Vec<Input>) {
-        self.losses_read = Instant::now();
+        let at = now();
+        self.losses_read = at;
         let lost = self.counters.losses();
         if !lost.is_empty() {
-            let at = now();
             inputs.extend(
                 lost.into_iter()
                     .map(|(hook, count)| Input::Lost { hook, at, count }),
@@ -359,6 +361,7 @@ pub(super) fn load_object(
 ) -> Result<Ebpf, KernelError> {
     let mut settings = facts.settings;
     settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
+    settings.snap = u32::from(watch.snap);
     settings.any_address = u32::from(watch.any_address);
     let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
     settings.targets = u32::from(narrowed);

@@ -213,10 +213,13 @@ async fn targets_narrow_what_is_followed() {
 #[tokio::test]
 async fn an_address_nobody_asked_for_is_not_followed() {
     let Some(lab) = Lab::new() else { return };
-    let mut seen = Observed::start(&Watch {
+    let stranger = Watch {
+        pod: None,
+        namespaces: vec![lab.netns("pod")],
         addresses: Vec::new(),
         ..lab.watch()
-    });
+    };
+    let mut seen = Observed::start(&stranger);
     lab.connect("192.0.2.10:9001");
     assert!(
         seen.drain().iter().all(|e| e.packet.is_none()),
@@ -225,9 +228,8 @@ async fn an_address_nobody_asked_for_is_not_followed() {
     );
     drop(seen);
     let mut seen = Observed::start(&Watch {
-        addresses: Vec::new(),
         any_address: true,
-        ..lab.watch()
+        ..stranger
     });
     lab.connect("192.0.2.10:9001");
     seen.expect(HookId::TcIngress, "RST", |e| {
@@ -422,14 +424,13 @@ async fn bulk_data_is_counted_and_not_reported() {
     }
     let first = |e: &Event| is(e, "vetha", "10.244.0.2", "192.0.2.10:7001");
     seen.expect(HookId::TcIngress, "first", first).await;
+    let cpus = std::thread::available_parallelism().expect("CPUs").get();
     let events = seen.drain();
-    assert_eq!(
-        events
-            .iter()
-            .filter(|e| e.hook == Some(HookId::TcIngress) && first(e))
-            .count(),
-        1
-    );
+    let reported = events
+        .iter()
+        .filter(|e| e.hook == Some(HookId::TcIngress) && first(e))
+        .count();
+    assert!(reported <= cpus, "at most one per CPU, not {reported}");
     assert!(events.len() < 200, "{} events", events.len());
 }
 
@@ -467,4 +468,18 @@ async fn an_interface_may_come_and_go() {
     seen.session
         .unwatch_interface(lab.netns("node"), vetha.ifindex);
     drop(seen);
+}
+
+#[tokio::test]
+async fn the_programs_pass_the_verifier_with_their_debug_lines_on() {
+    let Some(lab) = Lab::new() else { return };
+    let mut seen = Observed::start(&Watch {
+        debug_log: true,
+        ..lab.watch()
+    });
+    lab.connect("192.0.2.10:9001");
+    seen.expect(HookId::TcIngress, "SYN", |e| {
+        goes(e, "10.244.0.2", "192.0.2.10:9001")
+    })
+    .await;
 }

@@ -71,6 +71,8 @@ struct Packet {
     mark: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skb: Option<Text<Address>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snap: Option<Text<Bytes>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -98,7 +98,12 @@ pub fn evaluate(ruleset: &Ruleset, hook: Hook, facts: &PacketFacts) -> Evaluatio
     let mut found: Vec<Found> = Vec::new();
     for group in &groups {
         let certain = found.is_empty();
-        let (passed, new) = Pass { ruleset, hook, facts }.group(group, state, certain);
+        let (passed, new) = Pass {
+            ruleset,
+            hook,
+            facts,
+        }
+        .group(group, state, certain);
         found.extend(new);
         match passed {
             Some(passed) => state = passed,
@@ -106,9 +111,15 @@ pub fn evaluate(ruleset: &Ruleset, hook: Hook, facts: &PacketFacts) -> Evaluatio
         }
     }
     // The mark it was dropped with tells which ways it cannot have taken.
-    let mark = facts.mark.map_or(Bits::UNKNOWN, |mark| Bits::known(u128::from(mark)));
-    let possible = found.into_iter().filter(|found| found.candidate.certain || found.mark.agrees(mark));
-    Evaluation { candidates: possible.map(|found| found.candidate).collect() }
+    let mark = facts
+        .mark
+        .map_or(Bits::UNKNOWN, |mark| Bits::known(u128::from(mark)));
+    let possible = found
+        .into_iter()
+        .filter(|found| found.candidate.certain || found.mark.agrees(mark));
+    Evaluation {
+        candidates: possible.map(|found| found.candidate).collect(),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -120,7 +131,12 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// Chains of equal priority: as their order is unknown, each may see what any other makes of the packet.
-    fn group(&self, group: &'a [Line<'a>], mut entry: State, certain: bool) -> (Option<State>, Vec<Found>) {
+    fn group(
+        &self,
+        group: &'a [Line<'a>],
+        mut entry: State,
+        certain: bool,
+    ) -> (Option<State>, Vec<Found>) {
         loop {
             let mut found = Vec::new();
             let mut dropping = 0;
@@ -128,7 +144,16 @@ impl<'a> Pass<'a> {
             let mut exit = entry;
             for line in group {
                 let before = found.len();
-                match self.line(line, entry, certain, &mut found) {
+                let passed = self.line(line, entry, certain, &mut found);
+                let innocent = self
+                    .facts
+                    .by_legacy
+                    .is_some_and(|legacy| legacy != (line.table.backend == Backend::Legacy));
+                if innocent {
+                    found.truncate(before);
+                }
+                match passed {
+                    None if innocent => {}
                     Some(state) if group.len() == 1 => exit = state,
                     Some(state) => exit = exit.join(state),
                     None => blocked = true,
@@ -140,14 +165,26 @@ impl<'a> Pass<'a> {
                 continue;
             }
             if dropping > 1 {
-                found.iter_mut().for_each(|found| found.candidate.certain = false);
+                for found in &mut found {
+                    found.candidate.certain = false;
+                }
             }
             return ((!blocked).then_some(exit), found);
         }
     }
 
-    fn line(&self, line: &'a Line<'a>, entry: State, certain: bool, found: &mut Vec<Found>) -> Option<State> {
-        let nat = if matches!(self.hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 };
+    fn line(
+        &self,
+        line: &'a Line<'a>,
+        entry: State,
+        certain: bool,
+        found: &mut Vec<Found>,
+    ) -> Option<State> {
+        let nat = if matches!(self.hook, Hook::Prerouting | Hook::Output) {
+            -100
+        } else {
+            100
+        };
         let view = View {
             ruleset: self.ruleset,
             table: line.table,
@@ -156,7 +193,10 @@ impl<'a> Pass<'a> {
             before_nat: line.base.priority <= nat,
             at_bridge: line.table.family == Family::Bridge,
         };
-        let state = State { ct: self.ct_view(line, entry), ..entry };
+        let state = State {
+            ct: self.ct_view(line, entry),
+            ..entry
+        };
         let certain = certain && line.passed == Tri::Yes;
         let flow = {
             let at = line.table.position(&line.chain.name)?;
@@ -171,7 +211,10 @@ impl<'a> Pass<'a> {
             join(flow.accepted, flow.returns)
         };
         let around = (line.passed == Tri::Maybe).then_some(state);
-        join(passed, around).map(|state| State { ct: self.ct_after(state), ..state })
+        join(passed, around).map(|state| State {
+            ct: self.ct_after(state),
+            ..state
+        })
     }
 
     /// In front of conntrack a packet carries no entry, unless it came over loopback.
@@ -199,7 +242,11 @@ impl<'a> Pass<'a> {
 }
 
 fn policy(line: &Line<'_>, certain: bool, state: State) -> Found {
-    let text = if line.table.backend.is_iptables() { "-P {} DROP" } else { "policy drop" };
+    let text = if line.table.backend.is_iptables() {
+        "-P {} DROP"
+    } else {
+        "policy drop"
+    };
     let candidate = Candidate {
         backend: line.table.backend,
         family: line.table.family,
@@ -215,5 +262,8 @@ fn policy(line: &Line<'_>, certain: bool, state: State) -> Found {
         element: None,
         via: Vec::new(),
     };
-    Found { candidate, mark: state.mark }
+    Found {
+        candidate,
+        mark: state.mark,
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::model::ct;
-use crate::event::{IcmpKind, Proto, TcpFlags, Tuple};
+use super::model::{Hook, ct};
+use crate::event::{Conntrack, CtStatus, IcmpKind, Packet, Proto, TcpFlags, Tuple};
 
 /// A packet as it stood at the hook. What is not known makes the matches that ask for it undecidable.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub struct PacketFacts {
     pub dst_type: Option<AddressType>,
     /// The ends before this hook's own NAT, when it translated: chains in front of it saw these.
     pub before_nat: Option<Tuple>,
+    /// Which machinery dropped it, where the kernel's stack shows: xtables, else nftables. The other let it pass.
+    pub by_legacy: Option<bool>,
 }
 
 impl PacketFacts {
@@ -66,12 +68,50 @@ impl PacketFacts {
             src_type: None,
             dst_type: None,
             before_nat: None,
+            by_legacy: None,
         }
+    }
+
+    /// What an event at `hook` tells; interfaces and address types are for the caller to add.
+    pub fn of_event(hook: Hook, packet: &Packet, conntrack: Option<&Conntrack>) -> Self {
+        let mut facts = Self::of(&packet.tuple);
+        if packet.fragment {
+            (facts.sport, facts.dport) = (None, None);
+        }
+        facts.mark = Some(packet.mark);
+        facts.tcp_flags = packet.tcp.map(|tcp| tcp.flags);
+        facts.icmp = packet.icmp;
+        facts.length = Some(packet.len);
+        facts.ttl = Some(packet.ttl);
+        facts.fragment = Some(packet.fragment);
+        facts.ct = conntrack.map_or_else(CtFacts::no_entry, CtFacts::of);
+        facts.before_nat = conntrack
+            .filter(|ct| !ct.related)
+            .and_then(|ct| before_nat(hook, &packet.tuple, ct));
+        facts
     }
 
     pub const fn is_ipv6(&self) -> bool {
         matches!(self.src, IpAddr::V6(_))
     }
+}
+
+/// The ends the packet entered the hook with, when this hook's NAT has changed them: destinations change at
+/// PREROUTING and OUTPUT, sources at INPUT and POSTROUTING.
+fn before_nat(hook: Hook, now: &Tuple, ct: &Conntrack) -> Option<Tuple> {
+    let sent = if ct.reply { ct.answer } else { ct.orig };
+    let before = match hook {
+        Hook::Prerouting | Hook::Output => Tuple {
+            dst: sent.dst,
+            ..*now
+        },
+        Hook::Input | Hook::Postrouting => Tuple {
+            src: sent.src,
+            ..*now
+        },
+        _ => return None,
+    };
+    (before != *now).then_some(before)
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +134,35 @@ pub struct CtFacts {
     pub mark: Option<u32>,
 }
 
+impl CtFacts {
+    /// The packet carried no entry.
+    pub fn no_entry() -> Self {
+        Self {
+            state: Some(CtState::NoEntry),
+            ..Self::default()
+        }
+    }
+
+    /// Of the entry the packet carried.
+    pub fn of(ct: &Conntrack) -> Self {
+        // IPS_EXPECTED is bit 0: the first packets of such a connection are RELATED.
+        let state = if ct.related || (ct.status.has(1) && !ct.status.has(CtStatus::SEEN_REPLY)) {
+            CtState::Related
+        } else if ct.reply || ct.status.has(CtStatus::SEEN_REPLY) {
+            CtState::Established
+        } else {
+            CtState::New
+        };
+        Self {
+            state: Some(state),
+            status: Some(ct.status.0),
+            reply: Some(ct.reply),
+            original: Some(ct.orig),
+            mark: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CtState {
     New,
@@ -101,11 +170,19 @@ pub enum CtState {
     Related,
     Invalid,
     Untracked,
+    /// Invalid or untracked: in neither case does the packet carry an entry.
+    NoEntry,
 }
 
 impl CtState {
+    pub const fn has_entry(self) -> bool {
+        matches!(self, Self::New | Self::Established | Self::Related)
+    }
+
+    /// The bit it is; for [`Self::NoEntry`] those it can be.
     pub const fn bit(self) -> u128 {
         match self {
+            Self::NoEntry => ct::INVALID | ct::UNTRACKED,
             Self::New => ct::NEW,
             Self::Established => ct::ESTABLISHED,
             Self::Related => ct::RELATED,

@@ -21,7 +21,11 @@ pub fn parse(text: &str) -> BTreeMap<String, Set> {
                     continue;
                 };
                 // `nomatch` takes members out of a larger one.
-                let pattern = if words.any(|word| word == "nomatch") { None } else { pattern(member) };
+                let pattern = if words.any(|word| word == "nomatch") {
+                    None
+                } else {
+                    pattern(member)
+                };
                 match (slot.as_mut(), pattern) {
                     (Some(set), Some(pattern)) => set.elements.push(Element::one(pattern)),
                     _ => *slot = None,
@@ -30,18 +34,27 @@ pub fn parse(text: &str) -> BTreeMap<String, Set> {
             _ => {}
         }
     }
-    sets.into_iter().filter_map(|(name, set)| Some((name, set?))).collect()
+    sets.into_iter()
+        .filter_map(|(name, set)| Some((name, set?)))
+        .collect()
 }
 
 /// `10.0.0.1`, `10.0.0.0/8`, `10.0.0.1-10.0.0.9`
 fn pattern(member: &str) -> Option<Pattern> {
     if let Some((low, high)) = member.split_once('-') {
-        return Some(Pattern::Range(number(low.parse().ok()?), number(high.parse().ok()?)));
+        return Some(Pattern::Range(
+            number(low.parse().ok()?),
+            number(high.parse().ok()?),
+        ));
     }
     let (address, length) = member.split_once('/').unwrap_or((member, ""));
     let address: IpAddr = address.parse().ok()?;
     let width = if address.is_ipv4() { 32 } else { 128 };
-    let length: u32 = if length.is_empty() { width } else { length.parse().ok()? };
+    let length: u32 = if length.is_empty() {
+        width
+    } else {
+        length.parse().ok()?
+    };
     let hosts = match width.checked_sub(length)? {
         0 => 0,
         bits => u128::MAX >> (128 - bits),

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::facts::{AddressType, CtState, Interface, PacketFacts};
 use super::model::{
-    Compare, Element, Field, Hook, IpVersion, Match, Operand, Pattern, Ruleset, Selector, Table, Transport, Tri, ct,
+    Compare, Element, Field, Hook, IpVersion, Match, Operand, Pattern, Ruleset, Selector, Table,
+    Transport, Tri, ct,
 };
 use super::state::{Bits, CtView, State};
 use crate::event::{Proto, Tuple};
@@ -60,7 +61,10 @@ impl View<'_> {
     }
 
     fn among(&self, key: &[Selector], negate: bool, elements: &[Element], state: &State) -> Tri {
-        let facts: Vec<_> = key.iter().map(|selector| (self.fact(selector.field, state), selector.mask)).collect();
+        let facts: Vec<_> = key
+            .iter()
+            .map(|selector| (self.fact(selector.field, state), selector.mask))
+            .collect();
         if facts.iter().any(|(fact, _)| matches!(fact, Fact::Absent)) {
             return Tri::No;
         }
@@ -93,7 +97,10 @@ impl View<'_> {
         elements: impl Iterator<Item = &'m Element>,
         state: &State,
     ) -> Option<Vec<Tri>> {
-        let facts: Vec<_> = key.iter().map(|selector| (self.fact(selector.field, state), selector.mask)).collect();
+        let facts: Vec<_> = key
+            .iter()
+            .map(|selector| (self.fact(selector.field, state), selector.mask))
+            .collect();
         if facts.iter().any(|(fact, _)| matches!(fact, Fact::Absent)) {
             return None;
         }
@@ -103,18 +110,38 @@ impl View<'_> {
     fn fact(&self, field: Field, state: &State) -> Fact<'_> {
         match field {
             Field::IpVersion => Fact::number(if self.facts.is_ipv6() { 6_u8 } else { 4 }),
-            Field::Source(version) => address(self.ends(state).map(|ends| ends.src), self.facts, version),
-            Field::Destination(version) => address(self.ends(state).map(|ends| ends.dst), self.facts, version),
+            Field::Source(version) => {
+                address(self.ends(state).map(|ends| ends.src), self.facts, version)
+            }
+            Field::Destination(version) => {
+                address(self.ends(state).map(|ends| ends.dst), self.facts, version)
+            }
             Field::Protocol => Fact::number(self.facts.proto.0),
-            Field::HeaderProtocol(version) if version == self.version() => Fact::number(self.facts.proto.0),
+            Field::HeaderProtocol(version) if version == self.version() => {
+                Fact::number(self.facts.proto.0)
+            }
             Field::HeaderProtocol(_) => Fact::Absent,
             Field::SourcePort(of) => self.port(of, self.ends(state).map(|ends| ends.sport)),
             Field::DestinationPort(of) => self.port(of, self.ends(state).map(|ends| ends.dport)),
-            Field::TcpFlags => self.of_header(Proto::TCP, self.facts.tcp_flags.map(|flags| flags.0)),
-            Field::IcmpType(version) => self.of_header(icmp(version), self.facts.icmp.map(|icmp| icmp.kind)),
-            Field::IcmpCode(version) => self.of_header(icmp(version), self.facts.icmp.map(|icmp| icmp.code)),
-            Field::InInterface => name(if self.at_bridge { &self.facts.bridge_in } else { &self.facts.iif }),
-            Field::OutInterface => name(if self.at_bridge { &self.facts.bridge_out } else { &self.facts.oif }),
+            Field::TcpFlags => {
+                self.of_header(Proto::TCP, self.facts.tcp_flags.map(|flags| flags.0))
+            }
+            Field::IcmpType(version) => {
+                self.of_header(icmp(version), self.facts.icmp.map(|icmp| icmp.kind))
+            }
+            Field::IcmpCode(version) => {
+                self.of_header(icmp(version), self.facts.icmp.map(|icmp| icmp.code))
+            }
+            Field::InInterface => name(if self.at_bridge {
+                &self.facts.bridge_in
+            } else {
+                &self.facts.iif
+            }),
+            Field::OutInterface => name(if self.at_bridge {
+                &self.facts.bridge_out
+            } else {
+                &self.facts.oif
+            }),
             Field::BridgeIn => name(self.bridge_port(&self.facts.bridge_in)),
             Field::BridgeOut => name(self.bridge_port(&self.facts.bridge_out)),
             Field::Mark => Fact::Bits(state.mark),
@@ -122,7 +149,10 @@ impl View<'_> {
             Field::DestinationType => kind(self.destination_type(state)),
             Field::Length => self.facts.length.map_or(Fact::Unknown, Fact::number),
             Field::Ttl => self.facts.ttl.map_or(Fact::Unknown, Fact::number),
-            Field::LaterFragment => self.facts.fragment.map_or(Fact::Unknown, |later| Fact::number(u8::from(later))),
+            Field::LaterFragment => self
+                .facts
+                .fragment
+                .map_or(Fact::Unknown, |later| Fact::number(u8::from(later))),
             Field::CtState => Fact::Bits(self.ct_state(state)),
             Field::CtMark
             | Field::CtStatus
@@ -135,7 +165,11 @@ impl View<'_> {
     }
 
     const fn version(&self) -> IpVersion {
-        if self.facts.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 }
+        if self.facts.is_ipv6() {
+            IpVersion::V6
+        } else {
+            IpVersion::V4
+        }
     }
 
     /// The addresses and ports as this chain sees them; `None` when NAT has changed them to something unknown.
@@ -152,7 +186,10 @@ impl View<'_> {
         }
     }
 
-    #[expect(clippy::option_option, reason = "unknown ends are not the same as no port")]
+    #[expect(
+        clippy::option_option,
+        reason = "unknown ends are not the same as no port"
+    )]
     fn port(&self, of: Transport, port: Option<Option<u16>>) -> Fact<'_> {
         let proto = self.facts.proto.0;
         if self.facts.fragment == Some(true) || matches!(of, Transport::Of(only) if only != proto) {
@@ -173,7 +210,11 @@ impl View<'_> {
     }
 
     fn bridge_port<'f>(&'f self, port: &'f Interface) -> &'f Interface {
-        if self.facts.bridged { port } else { &Interface::None }
+        if self.facts.bridged {
+            port
+        } else {
+            &Interface::None
+        }
     }
 
     fn ct_state(&self, state: &State) -> Bits {
@@ -182,11 +223,17 @@ impl View<'_> {
             CtView::Untracked => Bits::known(ct::UNTRACKED),
             CtView::Unknown => Bits::UNKNOWN,
             CtView::AsFacts => {
-                let Some(state) = self.facts.ct.state else { return Bits::UNKNOWN };
+                let Some(state) = self.facts.ct.state else {
+                    return Bits::UNKNOWN;
+                };
                 let nat = ct::SNAT | ct::DNAT;
                 match (state, self.facts.ct.status) {
+                    (CtState::NoEntry, _) => Bits::known(0).forget(state.bit()),
                     (CtState::Invalid | CtState::Untracked, _) => Bits::known(state.bit()),
-                    (_, None) => Bits { value: state.bit(), known: !nat },
+                    (_, None) => Bits {
+                        value: state.bit(),
+                        known: !nat,
+                    },
                     (_, Some(status)) => {
                         // IPS_SRC_NAT is bit 4, IPS_DST_NAT bit 5.
                         let snat = if status & (1 << 4) == 0 { 0 } else { ct::SNAT };
@@ -201,8 +248,8 @@ impl View<'_> {
     fn ct_field(&self, field: Field, state: &State) -> Fact<'_> {
         let known = &self.facts.ct;
         match (state.ct, known.state) {
-            (CtView::None | CtView::Untracked, _)
-            | (CtView::AsFacts, Some(CtState::Invalid | CtState::Untracked)) => return Fact::Absent,
+            (CtView::None | CtView::Untracked, _) => return Fact::Absent,
+            (CtView::AsFacts, Some(known)) if !known.has_entry() => return Fact::Absent,
             (CtView::Unknown, _) => return Fact::Unknown,
             (CtView::AsFacts, _) => {}
         }
@@ -210,17 +257,26 @@ impl View<'_> {
         match field {
             Field::CtMark => Fact::Bits(state.ct_mark),
             Field::CtStatus => known.status.map_or(Fact::Unknown, Fact::number),
-            Field::CtDirection => known.reply.map_or(Fact::Unknown, |reply| Fact::number(u8::from(reply))),
-            Field::CtOriginalSource => original.map_or(Fact::Unknown, |t| Fact::number(number(t.src.ip()))),
-            Field::CtOriginalDestination => original.map_or(Fact::Unknown, |t| Fact::number(number(t.dst.ip()))),
-            Field::CtOriginalDestinationPort => original.map_or(Fact::Unknown, |t| Fact::number(t.dst.port())),
+            Field::CtDirection => known
+                .reply
+                .map_or(Fact::Unknown, |reply| Fact::number(u8::from(reply))),
+            Field::CtOriginalSource => {
+                original.map_or(Fact::Unknown, |t| Fact::number(number(t.src.ip())))
+            }
+            Field::CtOriginalDestination => {
+                original.map_or(Fact::Unknown, |t| Fact::number(number(t.dst.ip())))
+            }
+            Field::CtOriginalDestinationPort => {
+                original.map_or(Fact::Unknown, |t| Fact::number(t.dst.port()))
+            }
             _ => Fact::Unknown,
         }
     }
 
     fn source_type(&self) -> Option<AddressType> {
         self.facts.src_type.or_else(|| {
-            (self.facts.src.is_loopback() || self.hook == Hook::Output).then_some(AddressType::Local)
+            (self.facts.src.is_loopback() || self.hook == Hook::Output)
+                .then_some(AddressType::Local)
         })
     }
 
@@ -254,7 +310,12 @@ struct Ends {
 impl From<Tuple> for Ends {
     fn from(tuple: Tuple) -> Self {
         let facts = PacketFacts::of(&tuple);
-        Self { src: facts.src, dst: facts.dst, sport: facts.sport, dport: facts.dport }
+        Self {
+            src: facts.src,
+            dst: facts.dst,
+            sport: facts.sport,
+            dport: facts.dport,
+        }
     }
 }
 
@@ -297,7 +358,13 @@ fn holds(element: &Element, facts: &[(Fact<'_>, u128)]) -> Tri {
     if element.0.len() != facts.len() {
         return Tri::Maybe;
     }
-    element.0.iter().zip(facts).fold(Tri::Yes, |all, (pattern, (fact, mask))| all.and(fits(pattern, fact, *mask)))
+    element
+        .0
+        .iter()
+        .zip(facts)
+        .fold(Tri::Yes, |all, (pattern, (fact, mask))| {
+            all.and(fits(pattern, fact, *mask))
+        })
 }
 
 fn fits(pattern: &Pattern, fact: &Fact<'_>, mask: u128) -> Tri {
@@ -305,7 +372,9 @@ fn fits(pattern: &Pattern, fact: &Fact<'_>, mask: u128) -> Tri {
         (Pattern::Any, _) => Tri::Yes,
         (Pattern::Range(low, high), Fact::Bits(bits)) => bits.within(mask, *low, *high),
         (Pattern::Name(wanted), Fact::Name(name)) => Tri::from(wanted == name),
-        (Pattern::NamePrefix(prefix), Fact::Name(name)) => Tri::from(name.starts_with(prefix.as_str())),
+        (Pattern::NamePrefix(prefix), Fact::Name(name)) => {
+            Tri::from(name.starts_with(prefix.as_str()))
+        }
         _ => Tri::Maybe,
     }
 }

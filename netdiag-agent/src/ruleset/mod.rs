@@ -5,6 +5,7 @@
 //! match asks for something not known; [`narrow`] weighs what is left against counters; [`owner`] and [`undo`] say whose
 //! rule it is and what takes it away.
 
+mod basics;
 mod evaluate;
 pub mod facts;
 pub mod ipset;
@@ -22,8 +23,11 @@ mod walk;
 
 pub use evaluate::{Candidate, ElementRef, Evaluation, Fate, Via, evaluate};
 pub use facts::{AddressType, CtFacts, CtState, Interface, PacketFacts};
+pub use model::{Backend, Family, Hook, RuleRef, Ruleset, Tri};
 pub use narrow::narrow;
 pub use owner::{Owner, ServicePort, owner, policies, service_without_endpoints};
 pub use reading::{Listing, Reading, Source};
 pub use undo::{Undo, undo};
-pub use model::{Backend, Family, Hook, RuleRef, Ruleset, Tri};
+
+#[cfg(test)]
+mod tests;

@@ -7,134 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use super::basics::{Backend, Family, Hook, Tri};
+
 /// Everything read of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ruleset {
     pub tables: Vec<Table>,
     /// Members of the ipsets `-m set` names, where they were read.
     pub ipsets: BTreeMap<String, Set>,
-}
-
-/// Which machinery of the kernel runs the rules, and which tool speaks its language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Backend {
-    /// nftables, managed by `nft`.
-    Nft,
-    /// nftables, managed by the iptables programs.
-    IptablesNft,
-    /// xtables.
-    Legacy,
-}
-
-impl Backend {
-    /// As it stands in a verdict's component.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Nft | Self::IptablesNft => "nft",
-            Self::Legacy => "legacy",
-        }
-    }
-
-    pub const fn is_iptables(self) -> bool {
-        !matches!(self, Self::Nft)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    Ip,
-    Ip6,
-    Inet,
-    Bridge,
-    Netdev,
-    Arp,
-}
-
-impl Family {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ip => "ip",
-            Self::Ip6 => "ip6",
-            Self::Inet => "inet",
-            Self::Bridge => "bridge",
-            Self::Netdev => "netdev",
-            Self::Arp => "arp",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Ip, Self::Ip6, Self::Inet, Self::Bridge, Self::Netdev, Self::Arp].into_iter().find(|f| f.name() == name)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Hook {
-    Ingress,
-    Prerouting,
-    Input,
-    Forward,
-    Output,
-    Postrouting,
-    Egress,
-}
-
-impl Hook {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Prerouting => "prerouting",
-            Self::Input => "input",
-            Self::Forward => "forward",
-            Self::Output => "output",
-            Self::Postrouting => "postrouting",
-            Self::Egress => "egress",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Ingress, Self::Prerouting, Self::Input, Self::Forward, Self::Output, Self::Postrouting, Self::Egress]
-            .into_iter()
-            .find(|h| h.name() == name)
-    }
-}
-
-/// Yes, no, or not to be told from what is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tri {
-    No,
-    Maybe,
-    Yes,
-}
-
-impl Tri {
-    #[must_use]
-    pub const fn not(self) -> Self {
-        match self {
-            Self::No => Self::Yes,
-            Self::Maybe => Self::Maybe,
-            Self::Yes => Self::No,
-        }
-    }
-
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::No, _) | (_, Self::No) => Self::No,
-            (Self::Yes, Self::Yes) => Self::Yes,
-            _ => Self::Maybe,
-        }
-    }
-
-    #[must_use]
-    pub const fn or(self, other: Self) -> Self {
-        self.not().and(other.not()).not()
-    }
-}
-
-impl From<bool> for Tri {
-    fn from(yes: bool) -> Self {
-        if yes { Self::Yes } else { Self::No }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -254,7 +134,11 @@ pub enum Step {
 pub enum Match {
     Compare(Compare),
     /// `-m set`: the named ipset holds the packet's fields.
-    Ipset { name: String, key: Vec<Selector>, negate: bool },
+    Ipset {
+        name: String,
+        key: Vec<Selector>,
+        negate: bool,
+    },
     /// Undecidable here; the text says what it asks.
     Unknown(String),
 }
@@ -269,7 +153,11 @@ pub struct Compare {
 
 impl Compare {
     pub fn new(field: Field, operand: Operand) -> Self {
-        Self { key: vec![Selector::whole(field)], negate: false, operand }
+        Self {
+            key: vec![Selector::whole(field)],
+            negate: false,
+            operand,
+        }
     }
 
     #[must_use]
@@ -287,7 +175,10 @@ pub struct Selector {
 
 impl Selector {
     pub const fn whole(field: Field) -> Self {
-        Self { field, mask: u128::MAX }
+        Self {
+            field,
+            mask: u128::MAX,
+        }
     }
 }
 
@@ -427,11 +318,21 @@ pub mod ct {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// `mark = (mark & and) ^ xor`
-    Mark { and: u32, xor: u32 },
-    CtMark { and: u32, xor: u32 },
+    Mark {
+        and: u32,
+        xor: u32,
+    },
+    CtMark {
+        and: u32,
+        xor: u32,
+    },
     /// The mark takes a value not known here, in these bits.
-    MarkUnknown { mask: u32 },
-    CtMarkUnknown { mask: u32 },
+    MarkUnknown {
+        mask: u32,
+    },
+    CtMarkUnknown {
+        mask: u32,
+    },
     NoTrack,
 }
 
@@ -451,7 +352,10 @@ pub enum Target {
     /// Translates and accepts.
     Nat(Nat),
     /// A verdict map, by key.
-    Vmap { key: Vec<Selector>, map: MapRef },
+    Vmap {
+        key: Vec<Selector>,
+        map: MapRef,
+    },
     /// Takes the packet away for good, or may (SYNPROXY, a bridge's redirect …).
     Unknown(String),
 }

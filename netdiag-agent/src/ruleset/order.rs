@@ -14,7 +14,11 @@ pub struct Line<'a> {
 }
 
 /// Groups of equal priority, in order. Within a group the kernel's order is that of registration, which nothing prints.
-pub fn base_chains<'a>(ruleset: &'a Ruleset, hook: Hook, facts: &PacketFacts) -> Vec<Vec<Line<'a>>> {
+pub fn base_chains<'a>(
+    ruleset: &'a Ruleset,
+    hook: Hook,
+    facts: &PacketFacts,
+) -> Vec<Vec<Line<'a>>> {
     let mut lines: Vec<_> = ruleset
         .tables
         .iter()
@@ -23,11 +27,19 @@ pub fn base_chains<'a>(ruleset: &'a Ruleset, hook: Hook, facts: &PacketFacts) ->
         .filter_map(|(table, chain)| {
             let base = chain.base.as_ref().filter(|base| base.hook == hook)?;
             let passed = passes(table, base, facts);
-            (passed != Tri::No).then_some(Line { table, chain, base, passed })
+            (passed != Tri::No).then_some(Line {
+                table,
+                chain,
+                base,
+                passed,
+            })
         })
         .collect();
     lines.sort_by_key(rank);
-    lines.chunk_by(|a, b| rank(a) == rank(b)).map(<[_]>::to_vec).collect()
+    lines
+        .chunk_by(|a, b| rank(a) == rank(b))
+        .map(<[_]>::to_vec)
+        .collect()
 }
 
 fn sees(family: Family, hook: Hook, facts: &PacketFacts) -> bool {
@@ -43,7 +55,11 @@ fn sees(family: Family, hook: Hook, facts: &PacketFacts) -> bool {
 }
 
 fn passes(table: &Table, base: &Base, facts: &PacketFacts) -> Tri {
-    let nat = if base.nat { passes_nat(facts) } else { Tri::Yes };
+    let nat = if base.nat {
+        passes_nat(facts)
+    } else {
+        Tri::Yes
+    };
     let device = match base.hook {
         Hook::Ingress => on_device(base, &facts.iif),
         Hook::Egress => on_device(base, &facts.oif),
@@ -59,13 +75,15 @@ fn passes_nat(facts: &PacketFacts) -> Tri {
     match (facts.ct.state, confirmed) {
         (Some(CtState::New | CtState::Related), Some(confirmed)) => Tri::from(!confirmed),
         (Some(CtState::New | CtState::Related) | None, _) => Tri::Maybe,
-        (Some(CtState::Established | CtState::Invalid | CtState::Untracked), _) => Tri::No,
+        (Some(_), _) => Tri::No,
     }
 }
 
 fn on_device(base: &Base, interface: &Interface) -> Tri {
     match interface {
-        Interface::Named(name) if !base.devices.is_empty() => Tri::from(base.devices.contains(name)),
+        Interface::Named(name) if !base.devices.is_empty() => {
+            Tri::from(base.devices.contains(name))
+        }
         Interface::None => Tri::No,
         // nft before 1.0.8 does not print the device.
         Interface::Named(_) | Interface::Unknown => Tri::Maybe,
@@ -98,7 +116,11 @@ pub fn changed_mark_bits<'a>(lines: impl Iterator<Item = &'a Line<'a>>) -> u128 
                 continue;
             }
             for rule in &line.table.chains()[at].rules {
-                bits |= rule.steps.iter().map(changed_by).fold(0, |all, mask| all | u128::from(mask));
+                bits |= rule
+                    .steps
+                    .iter()
+                    .map(changed_by)
+                    .fold(0, |all, mask| all | u128::from(mask));
                 follow(&rule.target, line.table, &mut todo);
             }
         }

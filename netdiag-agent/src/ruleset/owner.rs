@@ -55,7 +55,12 @@ impl Owner {
     pub const fn is_policy_engine(self) -> bool {
         matches!(
             self,
-            Self::Calico | Self::KubeRouter | Self::AzureNpm | Self::WeaveNpc | Self::KubeNetworkPolicies | Self::Cilium
+            Self::Calico
+                | Self::KubeRouter
+                | Self::AzureNpm
+                | Self::WeaveNpc
+                | Self::KubeNetworkPolicies
+                | Self::Cilium
         )
     }
 }
@@ -128,30 +133,52 @@ pub fn owner(candidate: &Candidate, ruleset: &Ruleset) -> Owner {
     by_chain(&candidate.chain)
         .or_else(|| by_table(&candidate.table))
         .or_else(|| candidate.comment.as_deref().and_then(by_comment))
-        .or_else(|| if candidate.rule.is_none() { policy_setter(candidate, ruleset) } else { None })
+        .or_else(|| {
+            if candidate.rule.is_none() {
+                policy_setter(candidate, ruleset)
+            } else {
+                None
+            }
+        })
         .unwrap_or(Owner::Plain)
 }
 
 /// The owner of a chain of this name.
 pub fn by_chain(chain: &str) -> Option<Owner> {
-    CHAINS.iter().find(|(prefix, _)| chain.starts_with(prefix)).map(|(_, owner)| *owner)
+    CHAINS
+        .iter()
+        .find(|(prefix, _)| chain.starts_with(prefix))
+        .map(|(_, owner)| *owner)
 }
 
 /// The owner of an nft table of this name.
 pub fn by_table(table: &str) -> Option<Owner> {
-    TABLES.iter().find(|(name, _)| table == *name).map(|(_, owner)| *owner)
+    TABLES
+        .iter()
+        .find(|(name, _)| table == *name)
+        .map(|(_, owner)| *owner)
 }
 
 fn by_comment(comment: &str) -> Option<Owner> {
-    COMMENTS.iter().find(|(prefix, _)| comment.starts_with(prefix)).map(|(_, owner)| *owner)
+    COMMENTS
+        .iter()
+        .find(|(prefix, _)| comment.starts_with(prefix))
+        .map(|(_, owner)| *owner)
 }
 
 /// ufw sets the policies of INPUT and FORWARD, dockerd that of FORWARD.
 fn policy_setter(candidate: &Candidate, ruleset: &Ruleset) -> Option<Owner> {
     let table = ruleset.tables.iter().find(|table| {
-        table.name == candidate.table && table.family == candidate.family && table.backend == candidate.backend
+        table.name == candidate.table
+            && table.family == candidate.family
+            && table.backend == candidate.backend
     })?;
-    let has = |owner| table.chains().iter().any(|chain| by_chain(&chain.name) == Some(owner));
+    let has = |owner| {
+        table
+            .chains()
+            .iter()
+            .any(|chain| by_chain(&chain.name) == Some(owner))
+    };
     match candidate.chain.as_str() {
         "INPUT" | "FORWARD" | "OUTPUT" if has(Owner::Ufw) => Some(Owner::Ufw),
         "FORWARD" if has(Owner::Docker) => Some(Owner::Docker),
@@ -184,7 +211,11 @@ pub fn service_without_endpoints(candidate: &Candidate) -> Option<ServicePort> {
         return None;
     }
     if let Some(element) = &candidate.element {
-        return element.map.starts_with("no-endpoint").then(|| service_port(comment, true)).flatten();
+        return element
+            .map
+            .starts_with("no-endpoint")
+            .then(|| service_port(comment, true))
+            .flatten();
     }
     let led = |via: &&Via| via.text.contains("@no-endpoint");
     let via = candidate.via.iter().rev().find(led)?;
@@ -194,7 +225,9 @@ pub fn service_without_endpoints(candidate: &Candidate) -> Option<ServicePort> {
 /// `ns/name`, `ns/name:port`
 fn service_port(text: &str, local: bool) -> Option<ServicePort> {
     let (namespace, rest) = text.split_once('/')?;
-    let (name, port) = rest.split_once(':').map_or((rest, None), |(name, port)| (name, Some(port)));
+    let (name, port) = rest
+        .split_once(':')
+        .map_or((rest, None), |(name, port)| (name, Some(port)));
     let is_name = |word: &str| !word.is_empty() && !word.contains([' ', '/']);
     (is_name(namespace) && is_name(name)).then(|| ServicePort {
         namespace: namespace.to_owned(),
@@ -206,13 +239,21 @@ fn service_port(text: &str, local: bool) -> Option<ServicePort> {
 
 /// Names of the network policies on the way, as the engine's comments give them.
 pub fn policies(candidate: &Candidate) -> Vec<String> {
-    let comments = candidate.via.iter().filter_map(|via| via.comment.as_deref()).chain(candidate.comment.as_deref());
+    let comments = candidate
+        .via
+        .iter()
+        .filter_map(|via| via.comment.as_deref())
+        .chain(candidate.comment.as_deref());
     let mut names: Vec<String> = Vec::new();
     for comment in comments {
         // kube-router: "run through nw policy NAME"; Calico: "cali:HASH Policy NAME ingress".
-        let rest = comment.split_once("run through nw policy ").or_else(|| comment.split_once(" Policy "));
+        let rest = comment
+            .split_once("run through nw policy ")
+            .or_else(|| comment.split_once(" Policy "));
         let name = rest.and_then(|(_, rest)| rest.split_whitespace().next());
-        if let Some(name) = name.filter(|name| *name != "explicitly" && !names.iter().any(|known| known == name)) {
+        if let Some(name) =
+            name.filter(|name| *name != "explicitly" && !names.iter().any(|known| known == name))
+        {
             names.push(name.to_owned());
         }
     }

@@ -41,14 +41,23 @@ impl Reading {
         for Listing { source, text } in &listings {
             match *source {
                 Source::Iptables(backend, family) => {
-                    ruleset.tables.extend(iptables::parse(text, backend, family).tables);
+                    ruleset
+                        .tables
+                        .extend(iptables::parse(text, backend, family).tables);
                 }
-                Source::Nft => ruleset.tables.extend(nft::parse(text).unwrap_or_default().tables),
+                Source::Nft => ruleset
+                    .tables
+                    .extend(nft::parse(text).unwrap_or_default().tables),
                 Source::Ipset => ruleset.ipsets = ipset::parse(text),
             }
         }
         without_doubles(&mut ruleset.tables);
-        Self { netns, at, ruleset, listings }
+        Self {
+            netns,
+            at,
+            ruleset,
+            listings,
+        }
     }
 }
 
@@ -60,6 +69,7 @@ pub fn without_doubles(tables: &mut Vec<Table>) {
         .map(|table| (table.family, table.name.clone()))
         .collect();
     tables.retain(|table| {
-        table.backend != Backend::Nft || !made_by_iptables.contains(&(table.family, table.name.clone()))
+        table.backend != Backend::Nft
+            || !made_by_iptables.contains(&(table.family, table.name.clone()))
     });
 }

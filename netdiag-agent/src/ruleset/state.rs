@@ -14,19 +14,28 @@ impl Bits {
     pub const UNKNOWN: Self = Self { value: 0, known: 0 };
 
     pub const fn known(value: u128) -> Self {
-        Self { value, known: u128::MAX }
+        Self {
+            value,
+            known: u128::MAX,
+        }
     }
 
     /// What holds whichever of the two it is.
     #[must_use]
     pub const fn join(self, other: Self) -> Self {
         let known = self.known & other.known & !(self.value ^ other.value);
-        Self { value: self.value & known, known }
+        Self {
+            value: self.value & known,
+            known,
+        }
     }
 
     #[must_use]
     pub const fn forget(self, mask: u128) -> Self {
-        Self { value: self.value & !mask, known: self.known & !mask }
+        Self {
+            value: self.value & !mask,
+            known: self.known & !mask,
+        }
     }
 
     #[must_use]
@@ -34,7 +43,10 @@ impl Bits {
         let (and, xor) = (and as u128, xor as u128);
         // A bit that is cleared becomes known.
         let known = self.known | (!and & MARK);
-        Self { value: ((self.value & and) ^ xor) & known, known }
+        Self {
+            value: ((self.value & and) ^ xor) & known,
+            known,
+        }
     }
 
     /// Could both be the same number?
@@ -95,12 +107,21 @@ pub struct State {
 impl State {
     /// On entry to a hook whose rules change these bits of the mark.
     pub fn on_entry(facts: &PacketFacts, changed: u128) -> Self {
-        let whole = |mark: Option<u32>| mark.map_or(Bits::known(0).forget(MARK), |mark| Bits::known(u128::from(mark)));
+        let whole = |mark: Option<u32>| {
+            mark.map_or(Bits::known(0).forget(MARK), |mark| {
+                Bits::known(u128::from(mark))
+            })
+        };
         let mark = match facts.mark_before {
             Some(mark) => Bits::known(u128::from(mark)),
             None => whole(facts.mark).forget(changed),
         };
-        Self { mark, ct_mark: whole(facts.ct.mark), ct: CtView::AsFacts, translated: false }
+        Self {
+            mark,
+            ct_mark: whole(facts.ct.mark),
+            ct: CtView::AsFacts,
+            translated: false,
+        }
     }
 
     #[must_use]
@@ -108,7 +129,11 @@ impl State {
         Self {
             mark: self.mark.join(other.mark),
             ct_mark: self.ct_mark.join(other.ct_mark),
-            ct: if self.ct == other.ct { self.ct } else { CtView::Unknown },
+            ct: if self.ct == other.ct {
+                self.ct
+            } else {
+                CtView::Unknown
+            },
             translated: self.translated || other.translated,
         }
     }

@@ -26,9 +26,10 @@ pub fn undo(candidate: &Candidate, owner: Owner, facts: &PacketFacts) -> Undo {
             commands: vec![format!("fail2ban-client unban {}", facts.src)],
         },
         Owner::Docker if candidate.rule.is_some() => docker(candidate, facts),
-        Owner::Plain | Owner::Docker | Owner::Libvirt => {
-            Undo { summary: place(candidate), commands: vec![command(candidate)] }
-        }
+        Owner::Plain | Owner::Docker | Owner::Libvirt => Undo {
+            summary: place(candidate),
+            commands: vec![command(candidate)],
+        },
         _ => Undo {
             summary: format!(
                 "{}; {} writes it again: change what it was made from, not the rule",
@@ -42,38 +43,77 @@ pub fn undo(candidate: &Candidate, owner: Owner, facts: &PacketFacts) -> Undo {
 
 /// `rule 3 of INPUT (table filter) drops it`
 fn place(candidate: &Candidate) -> String {
-    let Candidate { family, table, chain, .. } = candidate;
+    let Candidate {
+        family,
+        table,
+        chain,
+        ..
+    } = candidate;
     let does = match candidate.fate {
         super::evaluate::Fate::Reject => "rejects it",
         super::evaluate::Fate::Drop => "drops it",
         super::evaluate::Fate::Handed => "hands it on, and it does not come back",
     };
     match (candidate.rule, &candidate.element) {
-        (None, _) => format!("the policy of chain {chain} (table {} {table}) {does}", family.name()),
+        (None, _) => format!(
+            "the policy of chain {chain} (table {} {table}) {does}",
+            family.name()
+        ),
         (_, Some(element)) => {
-            format!("element {} of map {} (table {} {table}) {does}", element.key, element.map, family.name())
+            format!(
+                "element {} of map {} (table {} {table}) {does}",
+                element.key,
+                element.map,
+                family.name()
+            )
         }
-        (Some(RuleRef::Number(number)), None) => format!("rule {number} of {chain} (table {table}) {does}"),
+        (Some(RuleRef::Number(number)), None) => {
+            format!("rule {number} of {chain} (table {table}) {does}")
+        }
         (Some(RuleRef::Handle(handle)), None) => {
-            format!("rule handle {handle} of chain {chain} (table {} {table}) {does}", family.name())
+            format!(
+                "rule handle {handle} of chain {chain} (table {} {table}) {does}",
+                family.name()
+            )
         }
     }
 }
 
 /// The exact command that removes the rule, or turns the policy.
 pub fn command(candidate: &Candidate) -> String {
-    let Candidate { family, table, chain, .. } = candidate;
+    let Candidate {
+        family,
+        table,
+        chain,
+        ..
+    } = candidate;
     let iptables = program(candidate.backend, *family);
-    let option = if table == "filter" { String::new() } else { format!("-t {table} ") };
+    let option = if table == "filter" {
+        String::new()
+    } else {
+        format!("-t {table} ")
+    };
     let target = format!("{} {} {}", family.name(), word(table), word(chain));
     match (candidate.rule, &candidate.element) {
-        (None, _) if candidate.backend.is_iptables() => format!("{iptables} {option}-P {chain} ACCEPT"),
-        (None, _) => format!("nft chain {target} '{{ policy accept; }}'"),
-        (Some(RuleRef::Number(number)), _) => format!("{iptables} {option}-D {} {number}", word(chain)),
-        (Some(RuleRef::Handle(_)), Some(element)) => {
-            format!("nft delete element {} {} {} '{{ {} }}'", family.name(), word(table), word(&element.map), element.key)
+        (None, _) if candidate.backend.is_iptables() => {
+            format!("{iptables} {option}-P {chain} ACCEPT")
         }
-        (Some(RuleRef::Handle(handle)), None) => format!("nft delete rule {target} handle {handle}"),
+        (None, _) => format!("nft chain {target} '{{ policy accept; }}'"),
+        (Some(RuleRef::Number(number)), _) => {
+            format!("{iptables} {option}-D {} {number}", word(chain))
+        }
+        (Some(RuleRef::Handle(_)), Some(element)) => {
+            format!(
+                "nft delete element {} {} {} '{{ {} }}'",
+                family.name(),
+                word(table),
+                word(&element.map),
+                element.key
+            )
+        }
+        (Some(RuleRef::Handle(handle)), None) => {
+            format!("nft delete rule {target} handle {handle}")
+        }
     }
 }
 
@@ -88,7 +128,10 @@ const fn program(backend: Backend, family: Family) -> &'static str {
 
 /// A name as a shell takes it: chains of kube-proxy hold slashes, those of others may hold anything.
 fn word(name: &str) -> String {
-    if name.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:".contains(c)) {
+    if name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_./:".contains(c))
+    {
         name.to_owned()
     } else {
         format!("'{}'", name.replace('\'', r"'\''"))
@@ -96,12 +139,20 @@ fn word(name: &str) -> String {
 }
 
 fn without_endpoints(service: &ServicePort) -> Undo {
-    let ServicePort { namespace, name, .. } = service;
-    let what = if service.local { "endpoints on this node (policy Local)" } else { "endpoints" };
+    let ServicePort {
+        namespace, name, ..
+    } = service;
+    let what = if service.local {
+        "endpoints on this node (policy Local)"
+    } else {
+        "endpoints"
+    };
     Undo {
         summary: format!("Service {namespace}/{name} has no {what}: make a pod it selects ready"),
         commands: vec![
-            format!("kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}"),
+            format!(
+                "kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}"
+            ),
             format!("kubectl -n {namespace} get service {name} -o wide"),
         ],
     }
@@ -109,11 +160,18 @@ fn without_endpoints(service: &ServicePort) -> Undo {
 
 fn policy(candidate: &Candidate, owner: Owner) -> Undo {
     let names = policies(candidate);
-    let which = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    let which = if names.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", names.join(", "))
+    };
     let mut commands = vec!["kubectl get networkpolicies --all-namespaces".to_owned()];
     match owner {
-        Owner::Calico => commands.push("calicoctl get networkpolicy,globalnetworkpolicy --all-namespaces".to_owned()),
-        Owner::Cilium => commands.push("kubectl get ciliumnetworkpolicies --all-namespaces".to_owned()),
+        Owner::Calico => commands
+            .push("calicoctl get networkpolicy,globalnetworkpolicy --all-namespaces".to_owned()),
+        Owner::Cilium => {
+            commands.push("kubectl get ciliumnetworkpolicies --all-namespaces".to_owned());
+        }
         _ => {}
     }
     Undo {
@@ -131,24 +189,47 @@ fn port(facts: &PacketFacts) -> Option<(String, u16)> {
 }
 
 fn ufw(candidate: &Candidate, facts: &PacketFacts) -> Undo {
-    let route = if candidate.hook == Hook::Forward { "route " } else { "" };
-    let out = if candidate.hook == Hook::Output { "out " } else { "" };
+    let route = if candidate.hook == Hook::Forward {
+        "route "
+    } else {
+        ""
+    };
+    let out = if candidate.hook == Hook::Output {
+        "out "
+    } else {
+        ""
+    };
     let command = match port(facts) {
         Some((proto, port)) if candidate.hook == Hook::Input => format!("ufw allow {port}/{proto}"),
-        Some((proto, port)) => format!("ufw {route}allow {out}proto {proto} from any to any port {port}"),
+        Some((proto, port)) => {
+            format!("ufw {route}allow {out}proto {proto} from any to any port {port}")
+        }
         None => format!("ufw {route}allow {out}from {} to {}", facts.src, facts.dst),
     };
-    Undo { summary: format!("{}; it is ufw's: allow the traffic there", place(candidate)), commands: vec![command] }
+    Undo {
+        summary: format!("{}; it is ufw's: allow the traffic there", place(candidate)),
+        commands: vec![command],
+    }
 }
 
 fn firewalld(candidate: &Candidate, facts: &PacketFacts) -> Undo {
     let rule = match port(facts) {
         Some((proto, port)) => format!("--add-port={port}/{proto}"),
-        None => format!("--add-rich-rule='rule family={} source address={} accept'", version(facts), facts.src),
+        None => format!(
+            "--add-rich-rule='rule family={} source address={} accept'",
+            version(facts),
+            facts.src
+        ),
     };
     Undo {
-        summary: format!("{}; it is firewalld's: allow the traffic there", place(candidate)),
-        commands: vec![format!("firewall-cmd {rule}"), format!("firewall-cmd --permanent {rule}")],
+        summary: format!(
+            "{}; it is firewalld's: allow the traffic there",
+            place(candidate)
+        ),
+        commands: vec![
+            format!("firewall-cmd {rule}"),
+            format!("firewall-cmd --permanent {rule}"),
+        ],
     }
 }
 
@@ -158,9 +239,17 @@ const fn version(facts: &PacketFacts) -> &'static str {
 
 fn docker(candidate: &Candidate, facts: &PacketFacts) -> Undo {
     let iptables = program(candidate.backend, candidate.family);
-    let ports = port(facts).map_or_else(String::new, |(proto, port)| format!(" -p {proto} --dport {port}"));
+    let ports = port(facts).map_or_else(String::new, |(proto, port)| {
+        format!(" -p {proto} --dport {port}")
+    });
     Undo {
-        summary: format!("{}; dockerd writes it again: allow the traffic in DOCKER-USER", place(candidate)),
-        commands: vec![format!("{iptables} -I DOCKER-USER -s {} -d {}{ports} -j ACCEPT", facts.src, facts.dst)],
+        summary: format!(
+            "{}; dockerd writes it again: allow the traffic in DOCKER-USER",
+            place(candidate)
+        ),
+        commands: vec![format!(
+            "{iptables} -I DOCKER-USER -s {} -d {}{ports} -j ACCEPT",
+            facts.src, facts.dst
+        )],
     }
 }

@@ -46,6 +46,7 @@ struct Cursor {
 }
 
 /// How a rule took a packet.
+#[derive(Clone, Copy)]
 struct Taken {
     /// All matches were met, or may have been.
     tri: Tri,
@@ -56,7 +57,13 @@ struct Taken {
 
 impl<'a, 'f> Walk<'a, 'f> {
     pub fn new(view: View<'a>, line: &'a Line<'a>, found: &'f mut Vec<Found>) -> Self {
-        Self { view, line, found, memo: HashMap::new(), via: Vec::new() }
+        Self {
+            view,
+            line,
+            found,
+            memo: HashMap::new(),
+            via: Vec::new(),
+        }
     }
 
     pub fn chain(&mut self, at: usize, state: State, certain: bool) -> Flow {
@@ -65,14 +72,23 @@ impl<'a, 'f> Walk<'a, 'f> {
         }
         let table = self.line.table;
         let chain = &table.chains()[at];
-        let mut cursor = Cursor { now: Some(state), certain, flow: Flow::default() };
+        let mut cursor = Cursor {
+            now: Some(state),
+            certain,
+            flow: Flow::default(),
+        };
         for rule in &chain.rules {
             let Some(now) = cursor.now else { break };
             let taken = self.steps(rule, now);
             if taken.tri == Tri::No {
                 cursor.now = taken.skipped;
             } else {
-                self.target(chain, rule, &rule.target, None, taken, &mut cursor);
+                let at = At {
+                    chain,
+                    rule,
+                    entry: None,
+                };
+                self.target(at, &rule.target, taken, &mut cursor);
             }
         }
         cursor.flow.returns = join(cursor.flow.returns, cursor.now);
@@ -95,158 +111,195 @@ impl<'a, 'f> Walk<'a, 'f> {
                         tri = Tri::Maybe;
                     }
                     // Effects in front of the failed match stay.
-                    Tri::No => return Taken { tri: Tri::No, state, skipped: join(skipped, Some(state)) },
+                    Tri::No => {
+                        return Taken {
+                            tri: Tri::No,
+                            state,
+                            skipped: join(skipped, Some(state)),
+                        };
+                    }
                 },
             }
         }
-        Taken { tri, state, skipped }
-    }
-
-    /// `entry` is the element of a verdict map that led to the target.
-    fn target(
-        &mut self,
-        chain: &'a Chain,
-        rule: &'a Rule,
-        target: &'a Target,
-        entry: Option<&'a Entry>,
-        taken: Taken,
-        cursor: &mut Cursor,
-    ) {
-        let certain = cursor.certain && taken.tri == Tri::Yes;
-        let rest = if taken.tri == Tri::Maybe { taken.skipped } else { None };
-        let comment = entry.and_then(|entry| entry.comment.as_ref()).or(rule.comment.as_ref());
-        match target {
-            Target::Continue => cursor.now = join(Some(taken.state), rest),
-            Target::Accept | Target::Nat(_) => {
-                let mut state = taken.state;
-                state.translated |= matches!(target, Target::Nat(_)) && self.view.facts.before_nat.is_none();
-                cursor.flow.accepted = join(cursor.flow.accepted, Some(state));
-                cursor.flow.lost = true;
-                cursor.leave(rest);
-            }
-            Target::Drop | Target::Reject(_) => {
-                let fate = if *target == Target::Drop { Fate::Drop } else { Fate::Reject };
-                self.find((chain, rule, entry), fate, certain, taken.state);
-                cursor.flow.lost = true;
-                cursor.leave(rest);
-            }
-            Target::Queue => {
-                self.find((chain, rule, entry), Fate::Handed, false, taken.state);
-                cursor.flow.accepted = join(cursor.flow.accepted, Some(taken.state));
-                cursor.flow.lost = true;
-                cursor.leave(rest);
-            }
-            Target::Unknown(_) => {
-                self.find((chain, rule, entry), Fate::Handed, false, taken.state);
-                cursor.flow.lost = true;
-                cursor.leave(join(Some(taken.state), rest));
-            }
-            Target::Return => {
-                cursor.flow.returns = join(cursor.flow.returns, Some(taken.state));
-                cursor.leave(rest);
-            }
-            Target::Jump(to) | Target::Goto(to) => {
-                let via = Via {
-                    chain: chain.name.clone(),
-                    rule: rule.at,
-                    text: rule.text.clone(),
-                    comment: comment.cloned(),
-                };
-                let flow = self.call(to, via, taken.state, certain);
-                cursor.flow.accepted = join(cursor.flow.accepted, flow.accepted);
-                cursor.flow.lost |= flow.lost;
-                if matches!(target, Target::Goto(_)) {
-                    cursor.flow.returns = join(cursor.flow.returns, flow.returns);
-                    cursor.leave(rest);
-                } else {
-                    cursor.now = join(flow.returns, rest);
-                    cursor.certain &= !flow.lost;
-                }
-            }
-            Target::Vmap { key, map } => self.vmap(chain, rule, (key, map), taken, cursor),
+        Taken {
+            tri,
+            state,
+            skipped,
         }
     }
 
-    fn call(&mut self, to: &str, via: Via, state: State, certain: bool) -> Flow {
-        let at = self.line.table.position(to).filter(|_| self.via.len() < MAX_DEPTH);
-        let Some(at) = at else { return Flow { returns: Some(state), ..Flow::default() } };
-        self.via.push(via);
-        let flow = self.chain(at, state, certain);
+    fn target(&mut self, at: At<'a>, target: &'a Target, taken: Taken, cursor: &mut Cursor) {
+        let rest = taken.rest();
+        let flow = &mut cursor.flow;
+        match target {
+            Target::Continue => cursor.now = join(Some(taken.state), rest),
+            Target::Return => {
+                flow.returns = join(flow.returns, Some(taken.state));
+                cursor.leave(rest);
+            }
+            Target::Accept | Target::Nat(_) => {
+                let nat = matches!(target, Target::Nat(_));
+                let mut state = taken.state;
+                state.translated |= nat && self.view.facts.before_nat.is_none();
+                flow.accepted = join(flow.accepted, Some(state));
+                cursor.lose(rest);
+            }
+            Target::Drop => self.drop(at, Fate::Drop, taken, cursor),
+            Target::Reject(_) => self.drop(at, Fate::Reject, taken, cursor),
+            Target::Queue => {
+                flow.accepted = join(flow.accepted, Some(taken.state));
+                self.find(at, Fate::Handed, false, taken.state);
+                cursor.lose(rest);
+            }
+            Target::Unknown(_) => {
+                self.find(at, Fate::Handed, false, taken.state);
+                cursor.lose(join(Some(taken.state), rest));
+            }
+            Target::Jump(to) => {
+                let flow = self.call(at, to, taken, cursor);
+                cursor.now = join(flow.returns, rest);
+                cursor.certain &= !flow.lost;
+            }
+            Target::Goto(to) => {
+                let flow = self.call(at, to, taken, cursor);
+                cursor.flow.returns = join(cursor.flow.returns, flow.returns);
+                cursor.leave(rest);
+            }
+            Target::Vmap { key, map } => self.vmap(at, (key, map), taken, cursor),
+        }
+    }
+
+    fn drop(&mut self, at: At<'a>, fate: Fate, taken: Taken, cursor: &mut Cursor) {
+        let certain = cursor.certain && taken.tri == Tri::Yes;
+        self.find(at, fate, certain, taken.state);
+        cursor.lose(taken.rest());
+    }
+
+    /// The walk through another chain; what does not come back of it is noted here.
+    fn call(&mut self, at: At<'a>, to: &str, taken: Taken, cursor: &mut Cursor) -> Flow {
+        let position = self.line.table.position(to);
+        let Some(position) = position.filter(|_| self.via.len() < MAX_DEPTH) else {
+            return Flow {
+                returns: Some(taken.state),
+                ..Flow::default()
+            };
+        };
+        let certain = cursor.certain && taken.tri == Tri::Yes;
+        self.via.push(Via {
+            chain: at.chain.name.clone(),
+            rule: at.rule.at,
+            text: at.rule.text.clone(),
+            comment: at.comment(),
+        });
+        let flow = self.chain(position, taken.state, certain);
         self.via.pop();
+        cursor.flow.accepted = join(cursor.flow.accepted, flow.accepted);
+        cursor.flow.lost |= flow.lost;
         flow
     }
 
     fn vmap(
         &mut self,
-        chain: &'a Chain,
-        rule: &'a Rule,
+        at: At<'a>,
         (key, map): (&'a [Selector], &'a MapRef),
         taken: Taken,
         cursor: &mut Cursor,
     ) {
-        let rest = if taken.tri == Tri::Maybe { taken.skipped } else { None };
+        let rest = taken.rest();
         let map = match map {
             MapRef::Named(name) => self.line.table.maps.get(name),
             MapRef::Inline(map) => Some(map),
         };
         let entries = map.map(|map| map.entries.as_slice()).unwrap_or_default();
-        let answers = self.view.lookup(key, entries.iter().map(|entry| &entry.element), &taken.state);
+        let elements = entries.iter().map(|entry| &entry.element);
+        let answers = self.view.lookup(key, elements, &taken.state);
         let mut now = Some(taken.state);
         for (entry, answer) in entries.iter().zip(answers.unwrap_or_default()) {
-            let (Some(state), true) = (now, answer != Tri::No) else { continue };
-            let missed = if answer == Tri::Yes { None } else { Some(state) };
-            let one = Taken { tri: answer.and(taken.tri), state, skipped: join(missed, rest) };
-            self.target(chain, rule, &entry.target, Some(entry), one, cursor);
-            now = if answer == Tri::Yes { None } else { cursor.now };
-            if answer == Tri::Yes {
-                break;
+            let Some(state) = now.filter(|_| answer != Tri::No) else {
+                continue;
+            };
+            let met = answer == Tri::Yes;
+            let one = Taken {
+                tri: answer.and(taken.tri),
+                state,
+                skipped: join((!met).then_some(state), rest),
+            };
+            let entry_at = At {
+                entry: Some(entry),
+                ..at
+            };
+            self.target(entry_at, &entry.target, one, cursor);
+            if met {
+                // It has set the cursor.
+                return;
             }
+            now = cursor.now;
         }
-        // An entry that was met has set the cursor; otherwise the packet goes on behind the rule.
-        if now.is_some() {
-            cursor.now = join(now, rest);
-        }
+        cursor.now = join(now, rest);
     }
 
-    fn find(
-        &mut self,
-        (chain, rule, entry): (&'a Chain, &'a Rule, Option<&'a Entry>),
-        fate: Fate,
-        certain: bool,
-        state: State,
-    ) {
+    fn find(&mut self, at: At<'a>, fate: Fate, certain: bool, state: State) {
         let table = self.line.table;
         let candidate = Candidate {
             backend: table.backend,
             family: table.family,
             hook: self.line.base.hook,
             table: table.name.clone(),
-            chain: chain.name.clone(),
-            rule: Some(rule.at),
-            text: rule.text.clone(),
-            comment: entry.and_then(|entry| entry.comment.clone()).or_else(|| rule.comment.clone()),
+            chain: at.chain.name.clone(),
+            rule: Some(at.rule.at),
+            text: at.rule.text.clone(),
+            comment: at.comment(),
             fate,
             certain,
-            counter: rule.counter,
-            element: entry.and_then(|entry| element_of(rule, entry)),
+            counter: at.rule.counter,
+            element: at.element(),
             via: self.via.clone(),
         };
-        match self.found.iter_mut().find(|found| same(&found.candidate, &candidate)) {
-            Some(found) => {
-                found.mark = found.mark.join(state.mark);
-                found.candidate.certain |= certain;
-            }
-            None => self.found.push(Found { candidate, mark: state.mark }),
+        let mut known = self.found.iter_mut();
+        if let Some(found) = known.find(|found| same(&found.candidate, &candidate)) {
+            found.mark = found.mark.join(state.mark);
+            found.candidate.certain |= certain;
+        } else {
+            self.found.push(Found {
+                candidate,
+                mark: state.mark,
+            });
         }
     }
 }
 
-fn element_of(rule: &Rule, entry: &Entry) -> Option<ElementRef> {
-    match &rule.target {
-        Target::Vmap { map: MapRef::Named(map), .. } => {
-            Some(ElementRef { map: map.clone(), key: entry.text.clone() })
+/// A rule, and the element of its verdict map that was met.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    chain: &'a Chain,
+    rule: &'a Rule,
+    entry: Option<&'a Entry>,
+}
+
+impl At<'_> {
+    fn comment(&self) -> Option<String> {
+        let of_entry = self.entry.and_then(|entry| entry.comment.as_ref());
+        of_entry.or(self.rule.comment.as_ref()).cloned()
+    }
+
+    fn element(&self) -> Option<ElementRef> {
+        match &self.rule.target {
+            Target::Vmap {
+                map: MapRef::Named(map),
+                ..
+            } => Some(ElementRef {
+                map: map.clone(),
+                key: self.entry?.text.clone(),
+            }),
+            _ => None,
         }
-        _ => None,
+    }
+}
+
+impl Taken {
+    /// What goes on behind the rule without having met it.
+    fn rest(&self) -> Option<State> {
+        self.skipped.filter(|_| self.tri == Tri::Maybe)
     }
 }
 
@@ -261,5 +314,11 @@ impl Cursor {
     fn leave(&mut self, rest: Option<State>) {
         self.now = rest;
         self.certain = false;
+    }
+
+    /// As [`Self::leave`], and what did meet it does not come back to the caller.
+    fn lose(&mut self, rest: Option<State>) {
+        self.flow.lost = true;
+        self.leave(rest);
     }
 }

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use netdiag::identity::{NetnsHandle, run_in};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendmsg,
+    setsockopt, socket, sockopt,
 };
 
 use crate::packet::Packet;
@@ -53,7 +54,9 @@ impl Lab {
         }
         let [pod, node, out] = &names;
         for (far, near, net) in [(pod, "vpod", 1), (out, "vout", 2)] {
-            ip(&format!("link add {near} netns {node} type veth peer name eth0 netns {far}"));
+            ip(&format!(
+                "link add {near} netns {node} type veth peer name eth0 netns {far}"
+            ));
             ip(&format!("-n {node} addr add 10.77.{net}.1/24 dev {near}"));
             ip(&format!("-n {node} link set {near} up"));
             for host in 2..6 {
@@ -62,7 +65,9 @@ impl Lab {
             ip(&format!("-n {far} link set eth0 up"));
             ip(&format!("-n {far} route add default via 10.77.{net}.1"));
         }
-        let handles = names.clone().map(|name| NetnsHandle::by_name(&name).unwrap());
+        let handles = names
+            .clone()
+            .map(|name| NetnsHandle::by_name(&name).unwrap());
         sysctls(&handles[1]);
         let lab = Self {
             senders: Sockets {
@@ -72,7 +77,10 @@ impl Lab {
             },
             receivers: [&handles[1], &handles[2]]
                 .into_iter()
-                .flat_map(|handle| [SockProtocol::Udp, SockProtocol::Tcp, SockProtocol::Icmp].map(|p| raw(handle, p)))
+                .flat_map(|handle| {
+                    [SockProtocol::Udp, SockProtocol::Tcp, SockProtocol::Icmp]
+                        .map(|p| raw(handle, p))
+                })
                 .collect(),
             node: handles[1].clone(),
             names,
@@ -93,15 +101,13 @@ impl Lab {
         (answer.src, answer.dst) = (request.dst, request.src);
         (answer.sport, answer.dport) = (request.dport, request.sport);
         self.send(From::Pod, &request, 0);
-        self.wait_for(|| self.arrived(), 1);
+        self.wait_for_first();
         self.send(From::Out, &answer, 0);
     }
 
-    fn wait_for(&self, mut more: impl FnMut() -> Vec<u16>, count: usize) {
-        let mut seen = 0;
+    fn wait_for_first(&self) {
         for _ in 0..200 {
-            seen += more().len();
-            if seen >= count {
+            if !self.arrived().is_empty() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -119,7 +125,13 @@ impl Lab {
         let bytes = packet.bytes();
         let to = SockaddrIn::from(SocketAddrV4::new(packet.dst, 0));
         // A drop at OUTPUT is EPERM here; that it did not arrive says so too.
-        let _ = sendmsg(fd.as_raw_fd(), &[IoSlice::new(&bytes)], &[], MsgFlags::empty(), Some(&to));
+        let _ = sendmsg(
+            fd.as_raw_fd(),
+            &[IoSlice::new(&bytes)],
+            &[],
+            MsgFlags::empty(),
+            Some(&to),
+        );
     }
 
     /// IP ids of the packets that were delivered at the node or outside since the last call.
@@ -160,8 +172,15 @@ impl Drop for Names {
 }
 
 fn ip(words: &str) {
-    let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
-    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("ip")
+        .args(words.split_whitespace())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "ip {words}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn sysctls(node: &NetnsHandle) {
@@ -178,7 +197,8 @@ fn sysctls(node: &NetnsHandle) {
     ];
     run_in(node, || {
         for (name, value) in settings {
-            std::fs::write(format!("/proc/sys/{name}"), value).unwrap_or_else(|e| panic!("set {name}: {e}"));
+            std::fs::write(format!("/proc/sys/{name}"), value)
+                .unwrap_or_else(|e| panic!("set {name}: {e}"));
         }
     })
     .unwrap();
@@ -187,7 +207,13 @@ fn sysctls(node: &NetnsHandle) {
 /// A socket stays in the namespace it was made in.
 fn raw(netns: &NetnsHandle, protocol: SockProtocol) -> OwnedFd {
     run_in(netns, || {
-        let fd = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+        let fd = socket(
+            AddressFamily::Inet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )
+        .unwrap();
         setsockopt(&fd, sockopt::RcvBuf, &(1 << 20)).unwrap();
         fd
     })
@@ -203,9 +229,18 @@ fn feed_in(netns: &NetnsHandle, program: &str, arguments: &[&str], text: &str) {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{program}: {}\n{text}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{program}: {}\n{text}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     })
     .unwrap();
 }

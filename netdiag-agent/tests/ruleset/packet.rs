@@ -41,14 +41,29 @@ impl Packet {
     /// A packet that will meet `hook`; `fresh` is a source port nobody has used.
     pub fn random(rng: &mut Rng, hook: Hook, id: u16, fresh: u16) -> Self {
         if hook != Hook::Input && hook != Hook::Output && rng.one_in(6) {
-            return Self { id, ..Self::established() };
+            return Self {
+                id,
+                ..Self::established()
+            };
         }
         let host = |rng: &mut Rng, net: u8| Ipv4Addr::new(10, 77, net, rng.range(2, 5) as u8);
-        let src = if hook == Hook::Output { Ipv4Addr::new(10, 77, 2, 1) } else { host(rng, 1) };
+        let src = if hook == Hook::Output {
+            Ipv4Addr::new(10, 77, 2, 1)
+        } else {
+            host(rng, 1)
+        };
         let here = hook == Hook::Input || (hook == Hook::Prerouting && rng.one_in(3));
-        let dst = if here { Ipv4Addr::new(10, 77, rng.range(1, 2) as u8, 1) } else { host(rng, 2) };
+        let dst = if here {
+            Ipv4Addr::new(10, 77, rng.range(1, 2) as u8, 1)
+        } else {
+            host(rng, 2)
+        };
         // What the node answers to a SYN would be noise.
-        let proto = *rng.pick(if here { &[17_u8, 1][..] } else { &[17, 17, 6, 1] });
+        let proto = *rng.pick(if here {
+            &[17_u8, 1][..]
+        } else {
+            &[17, 17, 6, 1]
+        });
         let (tcp_flags, icmp) = (*rng.pick(&[0x02_u8, 0x10, 0x12]), *rng.pick(&[8_u8, 0, 13]));
         let invalid = (proto == 6 && tcp_flags == 0x12) || (proto == 1 && icmp == 0);
         Self {
@@ -57,11 +72,19 @@ impl Packet {
             src,
             dst,
             sport: if proto == 1 { 0 } else { fresh },
-            dport: if proto == 1 { fresh } else { rng.range(1000, 1005) as u16 },
+            dport: if proto == 1 {
+                fresh
+            } else {
+                rng.range(1000, 1005) as u16
+            },
             tcp_flags,
             icmp,
             payload: rng.range(0, 60) as usize,
-            state: if invalid { CtState::Invalid } else { CtState::New },
+            state: if invalid {
+                CtState::Invalid
+            } else {
+                CtState::New
+            },
         }
     }
 
@@ -79,7 +102,10 @@ impl Packet {
             }
             17 => {
                 let length = 8 + self.payload as u16;
-                [self.sport, self.dport, length, 0].iter().flat_map(|word| word.to_be_bytes()).collect()
+                [self.sport, self.dport, length, 0]
+                    .iter()
+                    .flat_map(|word| word.to_be_bytes())
+                    .collect()
             }
             _ => {
                 let mut header = vec![self.icmp, 0, 0, 0];
@@ -138,13 +164,25 @@ impl Packet {
                 mark: Some(0),
             },
             tcp_flags: (self.proto == 6).then_some(TcpFlags(self.tcp_flags)),
-            icmp: (self.proto == 1).then_some(IcmpKind { kind: self.icmp, code: 0 }),
+            icmp: (self.proto == 1).then_some(IcmpKind {
+                kind: self.icmp,
+                code: 0,
+            }),
             length: Some((20 + l4 + self.payload) as u32),
             ttl: Some(if forwarded { 63 } else { 64 }),
             fragment: Some(false),
-            src_type: Some(if hook == Hook::Output { AddressType::Local } else { AddressType::Unicast }),
-            dst_type: Some(if here { AddressType::Local } else { AddressType::Unicast }),
+            src_type: Some(if hook == Hook::Output {
+                AddressType::Local
+            } else {
+                AddressType::Unicast
+            }),
+            dst_type: Some(if here {
+                AddressType::Local
+            } else {
+                AddressType::Unicast
+            }),
             before_nat: None,
+            by_legacy: None,
         }
     }
 }

@@ -27,9 +27,9 @@ pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
             return;
         }
         // A stack costs more than the rest of the event, and only these reasons do not say where they come from.
-        let vague =
+        let unclear =
             value == setting!(reason_not_specified) || value == setting!(reason_netfilter_drop);
-        if !has_reason || vague {
+        if !has_reason || unclear {
             emit::event_with_stack(ctx.as_ptr(), HookId::KfreeSkb, seen, report);
         } else {
             emit::event(HookId::KfreeSkb, seen, report);

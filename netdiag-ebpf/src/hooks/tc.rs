@@ -10,11 +10,13 @@ use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use netdiag_common::event::{DNS_BYTES, FLAG_FRAGMENT, FlowStats, FlowStatsKey};
+use netdiag_common::event::{
+    DNS_BYTES, FLAG_FRAGMENT, FlowStats, FlowStatsKey, SNAP_BYTES, Snap,
+};
 use netdiag_common::hook::HookId;
 use netdiag_common::tuple::{IPPROTO_TCP, IPPROTO_UDP, Tuple};
 
-use crate::emit::{self, Report, map_full};
+use crate::emit::{self, map_full};
 use crate::follow::wanted;
 use crate::maps::{FLOW_STATS, setting};
 use crate::packet::{self, DNS_PORT, Packet, Skb, TCP_FIN, TCP_RST, TCP_SYN};
@@ -217,14 +219,16 @@ fn sighting(skb: Skb, hook: HookId, seen: &mut Sighting) {
         return;
     }
     let (at, len) = dns_start(&seen.packet);
+    let net = seen.packet.net;
+    let snap = |to| snap(skb, net.start, net.len, to);
     if seen.packet.is_dns() && len != 0 {
-        emit::event_with_dns(hook, seen, |to| load(skb, at, len, to));
+        emit::event_with_dns(hook, seen, |to| load::<DNS_BYTES>(skb, at, len, to), snap);
     } else {
-        emit::event(hook, seen, Report::default());
+        emit::event_at_tc(hook, seen, snap);
     }
 }
 
-/// Remembers a flow for the fast path. True when it was not followed before.
+/// Remembers a flow for the fast path. True when it was not followed before: values are per CPU, so once on each.
 #[inline(always)]
 fn first(hook: HookId, seen: &Sighting, followed: bool) -> bool {
     let key = FlowStatsKey {
@@ -268,13 +272,23 @@ fn dns_start(packet: &Packet) -> (u32, u32) {
     (at, end.saturating_sub(at))
 }
 
-/// Copies up to [`DNS_BYTES`] of the packet to `to`; returns how many.
+/// Copies the start of the packet, which is `len` bytes long, from its network header on.
 #[inline(always)]
-fn load(skb: Skb, at: u32, len: u32, to: *mut u8) -> u32 {
-    let len = len.min(DNS_BYTES as u32);
-    // In the form the verifier understands as 1..=128.
-    let len = (len.wrapping_sub(1) & (DNS_BYTES as u32 - 1)) + 1;
-    // SAFETY: `to` has room for DNS_BYTES bytes.
+fn snap(skb: Skb, at: u32, len: u32, to: *mut Snap) {
+    // SAFETY: the caller's reservation.
+    unsafe {
+        (*to)._pad = 0;
+        (*to).len = load::<SNAP_BYTES>(skb, at, len, (&raw mut (*to).bytes).cast());
+    }
+}
+
+/// Copies up to `N` bytes of the packet to `to`; returns how many. `N` is a power of two.
+#[inline(always)]
+fn load<const N: usize>(skb: Skb, at: u32, len: u32, to: *mut u8) -> u32 {
+    let len = len.min(N as u32);
+    // In the form the verifier understands as 1..=N.
+    let len = (len.wrapping_sub(1) & (N as u32 - 1)) + 1;
+    // SAFETY: `to` has room for `N` bytes.
     let done =
         unsafe { bpf_skb_load_bytes_relative(skb.0.cast(), at, to.cast(), len, BPF_HDR_START_NET) };
     if done == 0 { len } else { 0 }

@@ -55,6 +55,10 @@ const LAYERS: &[Layer] = &[
     edge("check", &["event", "inventory", "ruleset", "verdict"]),
     edge("export", &["event", "flow", "inventory", "verdict"]),
     edge("explain", &["export", "verdict"]),
+    edge(
+        "pcap",
+        &["engine", "event", "export", "flow", "inventory", "verdict"],
+    ),
     edge("recording", &["engine", "event", "inventory"]),
     edge(
         "replay",

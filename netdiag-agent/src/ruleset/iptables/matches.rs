@@ -1,24 +1,32 @@
 //! The matches of a rule as tests of the model.
 
-use std::net::IpAddr;
-
 use super::super::facts::AddressType;
 use super::super::matching::number;
 use super::super::model::{
-    Compare, Element, Family, Field, IpVersion, Match, Operand, Pattern, Selector, Step, Transport, ct,
+    Compare, Element, Family, Field, IpVersion, Match, Operand, Pattern, Selector, Step, Transport,
+    ct,
 };
+use super::values::{bits, interface, mark, masked, network, protocol, range, tcp_flags};
 use super::words::{Block, Opt, Parts};
 
 /// All matches, in the order of the line.
 pub fn steps(parts: &Parts<'_>, family: Family) -> Vec<Step> {
-    let version = if family == Family::Ip6 { IpVersion::V6 } else { IpVersion::V4 };
+    let version = if family == Family::Ip6 {
+        IpVersion::V6
+    } else {
+        IpVersion::V4
+    };
     let mut steps = Vec::new();
     for block in &parts.matches {
         if matches!(&*block.name, "comment" | "nfacct") {
             // nfacct counts; it says no only beyond a quota.
             continue;
         }
-        let tests: Option<Vec<Match>> = block.options.iter().map(|option| translate(block, option, version)).collect();
+        let tests: Option<Vec<Match>> = block
+            .options
+            .iter()
+            .map(|option| translate(block, option, version))
+            .collect();
         match tests {
             // A match without options asks something of its own (`-m socket`); the protocols' do not.
             Some(tests) if !tests.is_empty() || is_plain(&block.name) => {
@@ -31,12 +39,19 @@ pub fn steps(parts: &Parts<'_>, family: Family) -> Vec<Step> {
 }
 
 fn is_plain(block: &str) -> bool {
-    matches!(block, "" | "tcp" | "udp" | "sctp" | "dccp" | "udplite" | "icmp" | "icmp6")
+    matches!(
+        block,
+        "" | "tcp" | "udp" | "sctp" | "dccp" | "udplite" | "icmp" | "icmp6"
+    )
 }
 
 fn text(block: &Block<'_>) -> String {
     let options: Vec<_> = block.options.iter().map(Opt::text).collect();
-    if block.name.is_empty() { options.join(" ") } else { format!("-m {} {}", block.name, options.join(" ")) }
+    if block.name.is_empty() {
+        options.join(" ")
+    } else {
+        format!("-m {} {}", block.name, options.join(" "))
+    }
 }
 
 /// `None`: undecidable, as is then the whole match.
@@ -53,15 +68,20 @@ fn translate(block: &Block<'_>, option: &Opt<'_>, version: IpVersion) -> Option<
         "conntrack" | "state" => conntrack(option),
         "mark" | "connmark" if option.name == "--mark" => {
             let (value, mask) = mark(option.arg())?;
-            let field = if block.name == "mark" { Field::Mark } else { Field::CtMark };
+            let field = if block.name == "mark" {
+                Field::Mark
+            } else {
+                Field::CtMark
+            };
             Some(masked(field, value.into(), mask.into()))
         }
         "addrtype" => addrtype(option),
         "iprange" => iprange(option, version),
         "physdev" => physdev(option),
-        "length" if option.name == "--length" => {
-            Some(Compare::new(Field::Length, Operand::one(range(option.arg(), ':')?)))
-        }
+        "length" if option.name == "--length" => Some(Compare::new(
+            Field::Length,
+            Operand::one(range(option.arg(), ':')?),
+        )),
         "ttl" | "hl" => ttl(option),
         _ => None,
     };
@@ -74,7 +94,10 @@ fn own(option: &Opt<'_>, version: IpVersion) -> Option<Compare> {
         "-d" => network(Field::Destination(version), option.arg())?,
         "-i" => Compare::new(Field::InInterface, Operand::one(interface(option.arg()))),
         "-o" => Compare::new(Field::OutInterface, Operand::one(interface(option.arg()))),
-        "-p" => Compare::new(Field::Protocol, Operand::number(protocol(option.arg())?.into())),
+        "-p" => Compare::new(
+            Field::Protocol,
+            Operand::number(protocol(option.arg())?.into()),
+        ),
         "-f" => Compare::new(Field::LaterFragment, Operand::number(1)),
         _ => return None,
     })
@@ -83,8 +106,14 @@ fn own(option: &Opt<'_>, version: IpVersion) -> Option<Compare> {
 fn transport(name: &str, option: &Opt<'_>) -> Option<Compare> {
     let of = Transport::Of(protocol(name)?);
     Some(match &*option.name {
-        "--sport" => Compare::new(Field::SourcePort(of), Operand::one(range(option.arg(), ':')?)),
-        "--dport" => Compare::new(Field::DestinationPort(of), Operand::one(range(option.arg(), ':')?)),
+        "--sport" => Compare::new(
+            Field::SourcePort(of),
+            Operand::one(range(option.arg(), ':')?),
+        ),
+        "--dport" => Compare::new(
+            Field::DestinationPort(of),
+            Operand::one(range(option.arg(), ':')?),
+        ),
         "--tcp-flags" => {
             let mask = tcp_flags(option.arg())?;
             masked(Field::TcpFlags, tcp_flags(option.args.get(1)?)?, mask)
@@ -95,9 +124,16 @@ fn transport(name: &str, option: &Opt<'_>) -> Option<Compare> {
 }
 
 fn multiport(option: &Opt<'_>) -> Option<Compare> {
-    let ports: Option<Vec<_>> = option.arg().split(',').map(|port| range(port, ':')).collect();
+    let ports: Option<Vec<_>> = option
+        .arg()
+        .split(',')
+        .map(|port| range(port, ':'))
+        .collect();
     let ports = ports?;
-    let (source, destination) = (Field::SourcePort(Transport::Any), Field::DestinationPort(Transport::Any));
+    let (source, destination) = (
+        Field::SourcePort(Transport::Any),
+        Field::DestinationPort(Transport::Any),
+    );
     Some(match &*option.name {
         "--sports" => Compare::new(source, Operand::any_of(ports)),
         "--dports" => Compare::new(destination, Operand::any_of(ports)),
@@ -107,7 +143,12 @@ fn multiport(option: &Opt<'_>) -> Option<Compare> {
             operand: Operand::In(
                 ports
                     .into_iter()
-                    .flat_map(|port| [Element(vec![port.clone(), Pattern::Any]), Element(vec![Pattern::Any, port])])
+                    .flat_map(|port| {
+                        [
+                            Element(vec![port.clone(), Pattern::Any]),
+                            Element(vec![Pattern::Any, port]),
+                        ]
+                    })
                     .collect(),
             ),
         },
@@ -125,9 +166,16 @@ fn icmp(option: &Opt<'_>, name: &str, version: IpVersion) -> Option<Compare> {
         "any" | "255" if version == IpVersion::V4 => Pattern::Any,
         kind => range(kind, ':')?,
     };
-    let code = if code.is_empty() { Pattern::Any } else { range(code, ':')? };
+    let code = if code.is_empty() {
+        Pattern::Any
+    } else {
+        range(code, ':')?
+    };
     Some(Compare {
-        key: vec![Selector::whole(Field::IcmpType(version)), Selector::whole(Field::IcmpCode(version))],
+        key: vec![
+            Selector::whole(Field::IcmpType(version)),
+            Selector::whole(Field::IcmpCode(version)),
+        ],
         negate: false,
         operand: Operand::In(vec![Element(vec![kind, code])]),
     })
@@ -142,19 +190,22 @@ fn conntrack(option: &Opt<'_>) -> Option<Compare> {
     Some(match &*option.name {
         "--ctstate" | "--state" => any(Field::CtState, bits(option.arg(), state_bit)?),
         "--ctstatus" => any(Field::CtStatus, bits(option.arg(), status_bit)?),
-        "--ctproto" => Compare::new(Field::Protocol, Operand::number(protocol(option.arg())?.into())),
-        "--ctdir" => Compare::new(Field::CtDirection, Operand::number(u128::from(option.arg() == "REPLY"))),
+        "--ctproto" => Compare::new(
+            Field::Protocol,
+            Operand::number(protocol(option.arg())?.into()),
+        ),
+        "--ctdir" => Compare::new(
+            Field::CtDirection,
+            Operand::number(u128::from(option.arg() == "REPLY")),
+        ),
         "--ctorigsrc" => network(Field::CtOriginalSource, option.arg())?,
         "--ctorigdst" => network(Field::CtOriginalDestination, option.arg())?,
-        "--ctorigdstport" => {
-            Compare::new(Field::CtOriginalDestinationPort, Operand::one(range(option.arg(), ':')?))
-        }
+        "--ctorigdstport" => Compare::new(
+            Field::CtOriginalDestinationPort,
+            Operand::one(range(option.arg(), ':')?),
+        ),
         _ => return None,
     })
-}
-
-fn bits(list: &str, bit: impl Fn(&str) -> Option<u128>) -> Option<u128> {
-    list.split(',').map(bit).try_fold(0, |all, bit| Some(all | bit?))
 }
 
 fn state_bit(name: &str) -> Option<u128> {
@@ -187,8 +238,14 @@ fn addrtype(option: &Opt<'_>) -> Option<Compare> {
         "--dst-type" => Field::DestinationType,
         _ => return None,
     };
-    let kinds: Option<Vec<_>> = option.arg().split(',').map(AddressType::from_name).collect();
-    let patterns = kinds?.into_iter().map(|kind| Pattern::Range(kind as u128, kind as u128));
+    let kinds: Option<Vec<_>> = option
+        .arg()
+        .split(',')
+        .map(AddressType::from_name)
+        .collect();
+    let patterns = kinds?
+        .into_iter()
+        .map(|kind| Pattern::Range(kind as u128, kind as u128));
     Some(Compare::new(field, Operand::any_of(patterns)))
 }
 
@@ -198,9 +255,15 @@ fn iprange(option: &Opt<'_>, version: IpVersion) -> Option<Compare> {
         "--dst-range" => Field::Destination(version),
         _ => return None,
     };
-    let (low, high) = option.arg().split_once('-').unwrap_or((option.arg(), option.arg()));
+    let (low, high) = option
+        .arg()
+        .split_once('-')
+        .unwrap_or((option.arg(), option.arg()));
     let ends = (number(low.parse().ok()?), number(high.parse().ok()?));
-    Some(Compare::new(field, Operand::one(Pattern::Range(ends.0, ends.1))))
+    Some(Compare::new(
+        field,
+        Operand::one(Pattern::Range(ends.0, ends.1)),
+    ))
 }
 
 fn physdev(option: &Opt<'_>) -> Option<Compare> {
@@ -225,7 +288,9 @@ fn ttl(option: &Opt<'_>) -> Option<Compare> {
 
 /// `--match-set NAME src,dst`
 fn ipset(block: &Block<'_>, option: &Opt<'_>, version: IpVersion) -> Option<Match> {
-    let [name, directions] = option.args.as_slice() else { return None };
+    let [name, directions] = option.args.as_slice() else {
+        return None;
+    };
     if option.name != "--match-set" || block.options.len() > 1 {
         return None;
     }
@@ -238,89 +303,9 @@ fn ipset(block: &Block<'_>, option: &Opt<'_>, version: IpVersion) -> Option<Matc
             _ => None,
         })
         .collect();
-    key.map(|key| Match::Ipset { name: name.as_ref().to_owned(), key, negate: option.negate })
-}
-
-fn masked(field: Field, value: u128, mask: u128) -> Compare {
-    Compare { key: vec![Selector { field, mask }], negate: false, operand: Operand::number(value) }
-}
-
-/// `10.0.0.0/8`, `10.0.0.1`, `10.0.0.1/255.0.255.0`
-fn network(field: Field, text: &str) -> Option<Compare> {
-    let (address, length) = text.split_once('/').unwrap_or((text, ""));
-    let address: IpAddr = address.parse().ok()?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let all = u128::MAX >> (128 - width);
-    let mask = match length.parse::<u32>() {
-        _ if length.is_empty() => all,
-        Ok(length) => all & !all.checked_shr(length).unwrap_or(0),
-        Err(_) => number(length.parse().ok()?),
-    };
-    Some(masked(field, number(address) & mask, mask))
-}
-
-fn interface(text: &str) -> Pattern {
-    match text.strip_suffix('+') {
-        Some(prefix) => Pattern::NamePrefix(prefix.to_owned()),
-        None => Pattern::Name(text.to_owned()),
-    }
-}
-
-/// `80`, `80:90`, `:90`, `80:`
-fn range(text: &str, separator: char) -> Option<Pattern> {
-    let (low, high) = text.split_once(separator).unwrap_or((text, text));
-    let end = |text: &str, open: u128| if text.is_empty() { Some(open) } else { text.parse().ok() };
-    Some(Pattern::Range(end(low, 0)?, end(high, 65535)?))
-}
-
-/// `0x4000/0x4000` as value and mask.
-pub fn mark(text: &str) -> Option<(u32, u32)> {
-    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
-    let parse = |text: &str| match text.strip_prefix("0x") {
-        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    };
-    Some((parse(value)?, parse(mask)?))
-}
-
-/// `FIN,SYN`, `ALL`, `NONE`
-fn tcp_flags(list: &str) -> Option<u128> {
-    bits(list, |flag| {
-        Some(match flag {
-            "FIN" => 0x01,
-            "SYN" => 0x02,
-            "RST" => 0x04,
-            "PSH" => 0x08,
-            "ACK" => 0x10,
-            "URG" => 0x20,
-            "ALL" => 0x3f,
-            "NONE" => 0,
-            _ => return None,
-        })
-    })
-}
-
-/// Names as the tools print them.
-pub fn protocol(name: &str) -> Option<u8> {
-    Some(match name {
-        "icmp" => 1,
-        "igmp" => 2,
-        "ipencap" => 4,
-        "tcp" => 6,
-        "udp" => 17,
-        "dccp" => 33,
-        "ipv6" => 41,
-        "gre" => 47,
-        "esp" => 50,
-        "ah" => 51,
-        "ipv6-icmp" | "icmpv6" | "icmp6" => 58,
-        "ospf" => 89,
-        "pim" => 103,
-        "comp" | "ipcomp" => 108,
-        "vrrp" => 112,
-        "sctp" => 132,
-        "mh" | "mobility-header" => 135,
-        "udplite" => 136,
-        number => number.parse().ok()?,
+    key.map(|key| Match::Ipset {
+        name: name.as_ref().to_owned(),
+        key,
+        negate: option.negate,
     })
 }

@@ -2,9 +2,10 @@
 
 mod matches;
 mod target;
+mod values;
 mod words;
 
-pub use matches::protocol;
+pub use values::protocol;
 
 use super::model::{Backend, Base, Chain, Counter, Family, Hook, Rule, RuleRef, Table};
 use words::{Words, split_rule};
@@ -34,15 +35,23 @@ pub fn parse(text: &str, backend: Backend, family: Family) -> Parsed {
                 parsed.tables.push(Table::new(backend, family, &line[1..]));
                 true
             }
-            Some(b':') => parsed.tables.last_mut().is_some_and(|table| declare(table, &line[1..])),
+            Some(b':') => parsed
+                .tables
+                .last_mut()
+                .is_some_and(|table| declare(table, &line[1..])),
             _ if line == "COMMIT" => true,
-            _ => parsed.tables.last_mut().is_some_and(|table| append(table, line)),
+            _ => parsed
+                .tables
+                .last_mut()
+                .is_some_and(|table| append(table, line)),
         };
         if !understood {
             parsed.strange.push(line.to_owned());
         }
     }
-    parsed.tables.retain(|table| !parsed.foreign.contains(&table.name));
+    parsed
+        .tables
+        .retain(|table| !parsed.foreign.contains(&table.name));
     parsed
 }
 
@@ -55,17 +64,26 @@ fn incompatible(line: &str) -> Option<String> {
 /// `INPUT DROP [5:145]`, `KUBE-SERVICES - [0:0]`
 fn declare(table: &mut Table, line: &str) -> bool {
     let mut words = line.split_ascii_whitespace();
-    let (Some(name), Some(policy)) = (words.next(), words.next()) else { return false };
+    let (Some(name), Some(policy)) = (words.next(), words.next()) else {
+        return false;
+    };
     let counter = words.next().and_then(counter);
-    let base = (policy != "-").then(|| place(&table.name, name)).flatten().map(|(hook, priority)| Base {
-        hook,
-        priority,
-        nat: table.name == "nat",
-        drops: policy == "DROP",
-        devices: Vec::new(),
-        counter,
+    let base = (policy != "-")
+        .then(|| place(&table.name, name))
+        .flatten()
+        .map(|(hook, priority)| Base {
+            hook,
+            priority,
+            nat: table.name == "nat",
+            drops: policy == "DROP",
+            devices: Vec::new(),
+            counter,
+        });
+    table.push(Chain {
+        name: name.to_owned(),
+        base,
+        rules: Vec::new(),
     });
-    table.push(Chain { name: name.to_owned(), base, rules: Vec::new() });
     true
 }
 
@@ -86,7 +104,10 @@ fn place(table: &str, chain: &str) -> Option<(Hook, i32)> {
 /// `[packets:bytes]`
 fn counter(word: &str) -> Option<Counter> {
     let (packets, bytes) = word.strip_prefix('[')?.strip_suffix(']')?.split_once(':')?;
-    Some(Counter { packets: packets.parse().ok()?, bytes: bytes.parse().ok()? })
+    Some(Counter {
+        packets: packets.parse().ok()?,
+        bytes: bytes.parse().ok()?,
+    })
 }
 
 /// `[0:0] -A INPUT -i lo -j ACCEPT`
@@ -99,16 +120,27 @@ fn append(table: &mut Table, line: &str) -> bool {
     if words.next().as_deref() != Some("-A") {
         return false;
     }
-    let Some(name) = words.next() else { return false };
+    let Some(name) = words.next() else {
+        return false;
+    };
     let parts = split_rule(words);
     let family = table.family;
     let mut steps = matches::steps(&parts, family);
     let (effects, target) = target::read(&parts, |chain| table.position(chain).is_some());
     steps.extend(effects);
     let comment = parts.comment();
-    let Some(chain) = table.chain_mut(&name) else { return false };
+    let Some(chain) = table.chain_mut(&name) else {
+        return false;
+    };
     let at = RuleRef::Number(chain.rules.len() as u32 + 1);
-    chain.rules.push(Rule { at, steps, target, counter: counted, text: text.to_owned(), comment });
+    chain.rules.push(Rule {
+        at,
+        steps,
+        target,
+        counter: counted,
+        text: text.to_owned(),
+        comment,
+    });
     true
 }
 

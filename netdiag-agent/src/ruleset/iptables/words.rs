@@ -97,13 +97,19 @@ impl Parts<'_> {
     /// All comments of the rule: Calico writes its own mark first and its words second.
     pub fn comment(&self) -> Option<String> {
         let blocks = self.matches.iter().filter(|block| block.name == "comment");
-        let comments: Vec<_> = blocks.flat_map(|block| &block.options).map(Opt::arg).collect();
+        let comments: Vec<_> = blocks
+            .flat_map(|block| &block.options)
+            .map(Opt::arg)
+            .collect();
         (!comments.is_empty()).then(|| comments.join(" "))
     }
 }
 
 pub fn split_rule(words: Words<'_>) -> Parts<'_> {
-    let mut parts = Parts { matches: vec![Block::default()], target: None };
+    let mut parts = Parts {
+        matches: vec![Block::default()],
+        target: None,
+    };
     let mut negate = false;
     let mut words = words.peekable();
     while let Some(word) = words.next() {
@@ -114,11 +120,18 @@ pub fn split_rule(words: Words<'_>) -> Parts<'_> {
             }
             "-m" => {
                 let name = words.next().unwrap_or_default();
-                parts.matches.push(Block { name, options: Vec::new() });
+                parts.matches.push(Block {
+                    name,
+                    options: Vec::new(),
+                });
             }
             "-j" | "-g" => {
                 let name = words.next().unwrap_or_default();
-                parts.target = Some(Jump { goto: word == "-g", name, options: Vec::new() });
+                parts.target = Some(Jump {
+                    goto: word == "-g",
+                    name,
+                    options: Vec::new(),
+                });
             }
             _ => {
                 let mut args = Vec::new();
@@ -128,10 +141,16 @@ pub fn split_rule(words: Words<'_>) -> Parts<'_> {
                 while let Some(arg) = words.next_if(|next| !starts_option(next)) {
                     args.push(arg);
                 }
-                let option = Opt { negate, name: word, args };
+                let option = Opt {
+                    negate,
+                    name: word,
+                    args,
+                };
                 match (&mut parts.target, parts.matches.last_mut()) {
                     (Some(target), _) => target.options.push(option),
-                    (None, Some(block)) if !option.name.starts_with("--") && !block.name.is_empty() => {
+                    (None, Some(block))
+                        if !option.name.starts_with("--") && !block.name.is_empty() =>
+                    {
                         // `-s` behind a `-m` is the rule's own.
                         parts.matches[0].options.push(option);
                     }
@@ -146,5 +165,7 @@ pub fn split_rule(words: Words<'_>) -> Parts<'_> {
 }
 
 fn starts_option(word: &str) -> bool {
-    word == "!" || (word.starts_with('-') && word[1..].starts_with(|c: char| c == '-' || c.is_ascii_alphabetic()))
+    word == "!"
+        || (word.starts_with('-')
+            && word[1..].starts_with(|c: char| c == '-' || c.is_ascii_alphabetic()))
 }

@@ -16,11 +16,18 @@ pub struct Part {
 
 impl Part {
     fn of(field: Field, kind: Kind) -> Self {
-        Self { selector: Selector::whole(field), kind, version: None }
+        Self {
+            selector: Selector::whole(field),
+            kind,
+            version: None,
+        }
     }
 
     fn within(field: Field, kind: Kind, version: IpVersion) -> Self {
-        Self { version: Some(version), ..Self::of(field, kind) }
+        Self {
+            version: Some(version),
+            ..Self::of(field, kind)
+        }
     }
 
     fn unknown() -> Self {
@@ -37,7 +44,9 @@ pub fn key(expr: &Value) -> Vec<Part> {
 }
 
 fn part(expr: &Value) -> Part {
-    let Some((kind, body)) = expr.as_object().and_then(|object| object.iter().next()) else { return Part::unknown() };
+    let Some((kind, body)) = expr.as_object().and_then(|object| object.iter().next()) else {
+        return Part::unknown();
+    };
     match kind.as_str() {
         "payload" => payload(body),
         "meta" => meta(body),
@@ -51,14 +60,19 @@ fn part(expr: &Value) -> Part {
 
 /// `meta mark & 0xff`
 fn masked(body: &Value) -> Option<Part> {
-    let [left, right] = body.as_array()?.as_slice() else { return None };
+    let [left, right] = body.as_array()?.as_slice() else {
+        return None;
+    };
     let mut part = part(left);
     part.selector.mask &= number(part.kind, right)?;
     Some(part)
 }
 
 fn payload(body: &Value) -> Option<Part> {
-    let (protocol, field) = (body.get("protocol")?.as_str()?, body.get("field")?.as_str()?);
+    let (protocol, field) = (
+        body.get("protocol")?.as_str()?,
+        body.get("field")?.as_str()?,
+    );
     let (v4, v6) = (IpVersion::V4, IpVersion::V6);
     Some(match (protocol, field) {
         ("ip", "saddr") => Part::of(Field::Source(v4), Kind::Address),
@@ -76,7 +90,9 @@ fn payload(body: &Value) -> Option<Part> {
         ("icmpv6", "type") => Part::of(Field::IcmpType(v6), Kind::Icmp6Type),
         ("icmpv6", "code") => Part::of(Field::IcmpCode(v6), Kind::Number),
         (transport, "sport") => Part::of(Field::SourcePort(ports_of(transport)?), Kind::Number),
-        (transport, "dport") => Part::of(Field::DestinationPort(ports_of(transport)?), Kind::Number),
+        (transport, "dport") => {
+            Part::of(Field::DestinationPort(ports_of(transport)?), Kind::Number)
+        }
         _ => return None,
     })
 }
@@ -109,12 +125,22 @@ fn ct(body: &Value) -> Option<Part> {
     let original = body.get("dir").and_then(Value::as_str) == Some("original");
     Some(match body.get("key")?.as_str()? {
         // Without iptables' virtual NAT states.
-        "state" => Part { selector: Selector { field: Field::CtState, mask: 0xffff }, ..Part::of(Field::CtState, Kind::CtState) },
+        "state" => Part {
+            selector: Selector {
+                field: Field::CtState,
+                mask: 0xffff,
+            },
+            ..Part::of(Field::CtState, Kind::CtState)
+        },
         "status" => Part::of(Field::CtStatus, Kind::CtStatus),
         "direction" => Part::of(Field::CtDirection, Kind::CtDirection),
         "mark" => Part::of(Field::CtMark, Kind::Number),
-        "saddr" | "ip saddr" | "ip6 saddr" if original => Part::of(Field::CtOriginalSource, Kind::Address),
-        "daddr" | "ip daddr" | "ip6 daddr" if original => Part::of(Field::CtOriginalDestination, Kind::Address),
+        "saddr" | "ip saddr" | "ip6 saddr" if original => {
+            Part::of(Field::CtOriginalSource, Kind::Address)
+        }
+        "daddr" | "ip daddr" | "ip6 daddr" if original => {
+            Part::of(Field::CtOriginalDestination, Kind::Address)
+        }
         "proto-dst" if original => Part::of(Field::CtOriginalDestinationPort, Kind::Number),
         _ => return None,
     })

@@ -10,7 +10,8 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::model::{
-    Backend, Base, Chain, Element, Entry, Family, Hook, Map, Pattern, Rule, RuleRef, Set, Table, Target, Tri,
+    Backend, Base, Chain, Element, Entry, Family, Hook, Map, Pattern, Rule, RuleRef, Set, Table,
+    Target, Tri,
 };
 use value::Kind;
 
@@ -23,11 +24,16 @@ pub struct Parsed {
 }
 
 /// Reads the output of `nft -j list ruleset` or `list table`.
+///
+/// # Errors
+/// It is not JSON.
 pub fn parse(json: &str) -> Result<Parsed, serde_json::Error> {
     let document: Value = serde_json::from_str(json)?;
     let mut parsed = Parsed::default();
     for object in objects(&document) {
-        let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else { continue };
+        let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
+            continue;
+        };
         let understood = match kind.as_str() {
             "table" => add_table(&mut parsed.tables, body),
             "chain" => with_table(&mut parsed.tables, body, add_chain),
@@ -45,18 +51,28 @@ pub fn parse(json: &str) -> Result<Parsed, serde_json::Error> {
 }
 
 /// The tables that have chains, of `nft -j list chains`.
+///
+/// # Errors
+/// It is not JSON.
 pub fn tables(json: &str) -> Result<Vec<(Family, String)>, serde_json::Error> {
     let document: Value = serde_json::from_str(json)?;
     let mut seen = HashSet::new();
     let named = objects(&document).iter().filter_map(|object| {
         let chain = object.get("chain")?;
-        Some((Family::from_name(str_of(chain, "family")?)?, str_of(chain, "table")?.to_owned()))
+        Some((
+            Family::from_name(str_of(chain, "family")?)?,
+            str_of(chain, "table")?.to_owned(),
+        ))
     });
     Ok(named.filter(|table| seen.insert(table.clone())).collect())
 }
 
 fn objects(document: &Value) -> &[Value] {
-    document.get("nftables").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    document
+        .get("nftables")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 fn str_of<'v>(body: &'v Value, key: &str) -> Option<&'v str> {
@@ -64,7 +80,11 @@ fn str_of<'v>(body: &'v Value, key: &str) -> Option<&'v str> {
 }
 
 fn add_table(tables: &mut Vec<Table>, body: &Value) -> Option<()> {
-    let mut table = Table::new(Backend::Nft, Family::from_name(str_of(body, "family")?)?, str_of(body, "name")?);
+    let mut table = Table::new(
+        Backend::Nft,
+        Family::from_name(str_of(body, "family")?)?,
+        str_of(body, "name")?,
+    );
     table.dormant = dormant(body.get("flags"));
     tables.push(table);
     Some(())
@@ -92,7 +112,10 @@ fn with_table(
     let family = Family::from_name(str_of(body, "family")?)?;
     let name = str_of(body, "table")?;
     // A listing prints a table's objects behind it.
-    let table = tables.iter_mut().rev().find(|table| table.family == family && table.name == name)?;
+    let table = tables
+        .iter_mut()
+        .rev()
+        .find(|table| table.family == family && table.name == name)?;
     add(table, body)
 }
 
@@ -108,34 +131,52 @@ fn add_chain(table: &mut Table, body: &Value) -> Option<()> {
             counter: None,
         }),
     };
-    table.push(Chain { name: str_of(body, "name")?.to_owned(), base, rules: Vec::new() });
+    table.push(Chain {
+        name: str_of(body, "name")?.to_owned(),
+        base,
+        rules: Vec::new(),
+    });
     Some(())
 }
 
 fn devices(dev: Option<&Value>) -> Vec<String> {
     match dev {
         Some(Value::String(name)) => vec![name.clone()],
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(Value::Array(names)) => names
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         _ => Vec::new(),
     }
 }
 
 fn add_set(table: &mut Table, body: &Value) -> Option<()> {
     let kinds = value::kinds(body.get("type")?);
-    let elements = members(body).iter().map(|member| value::element(&kinds, member)).collect();
-    table.sets.insert(str_of(body, "name")?.to_owned(), Set { elements });
+    let elements = members(body)
+        .iter()
+        .map(|member| value::element(&kinds, member))
+        .collect();
+    table
+        .sets
+        .insert(str_of(body, "name")?.to_owned(), Set { elements });
     Some(())
 }
 
 fn members(body: &Value) -> &[Value] {
-    body.get("elem").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    body.get("elem")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 fn add_map(table: &mut Table, body: &Value) -> Option<()> {
     let kinds = value::kinds(body.get("type")?);
     let verdicts = str_of(body, "map") == Some("verdict");
     if verdicts {
-        table.maps.insert(str_of(body, "name")?.to_owned(), map(&kinds, members(body)));
+        table
+            .maps
+            .insert(str_of(body, "name")?.to_owned(), map(&kinds, members(body)));
     }
     Some(())
 }
@@ -149,7 +190,10 @@ fn map(kinds: &[Kind], members: &[Value]) -> Map {
                 element: value::element(kinds, key),
                 target: statement::verdict(data).unwrap_or(Target::Continue),
                 text: text::expr(key),
-                comment: key.get("elem").and_then(|elem| str_of(elem, "comment")).map(str::to_owned),
+                comment: key
+                    .get("elem")
+                    .and_then(|elem| str_of(elem, "comment"))
+                    .map(str::to_owned),
             }),
             _ => None,
         })

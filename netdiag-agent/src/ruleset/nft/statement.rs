@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::super::model::{
-    Compare, Counter, Effect, Field, IpVersion, MapRef, Match, Nat, Operand, Pattern, Selector, Step, Target,
+    Compare, Counter, Effect, Field, IpVersion, MapRef, Match, Nat, Operand, Pattern, Selector,
+    Step, Target,
 };
 use super::expr::{Part, key};
 use super::text;
@@ -18,9 +19,18 @@ pub struct Read {
 }
 
 pub fn read(statements: &[Value]) -> Read {
-    let mut read = Read { steps: Vec::new(), target: Target::Continue, counter: None };
+    let mut read = Read {
+        steps: Vec::new(),
+        target: Target::Continue,
+        counter: None,
+    };
     for statement in statements {
-        let Some((name, body)) = statement.as_object().and_then(|object| object.iter().next()) else { continue };
+        let Some((name, body)) = statement
+            .as_object()
+            .and_then(|object| object.iter().next())
+        else {
+            continue;
+        };
         if name == "counter" {
             read.counter = counter(body);
             continue;
@@ -31,15 +41,23 @@ pub fn read(statements: &[Value]) -> Read {
         }
         let before = read.steps.len();
         match name.as_str() {
-            "match" => read.steps.extend(compare(body).into_iter().map(Step::Match)),
+            "match" => read
+                .steps
+                .extend(compare(body).into_iter().map(Step::Match)),
             "mangle" => read.steps.extend(mangle(body).map(Step::Effect)),
             "notrack" => read.steps.push(Step::Effect(Effect::NoTrack)),
-            "log" | "flow" | "map" | "dup" | "secmark" | "ct helper" | "ct timeout" | "ct expectation" | "last" => {}
+            "log" | "flow" | "map" | "dup" | "secmark" | "ct helper" | "ct timeout"
+            | "ct expectation" | "last" => {}
             // Adding to a set says no only when the set is full.
             "set" if body.get("stmt").is_none() => {}
-            _ => read.steps.push(Step::Match(Match::Unknown(text::statement(name, body)))),
+            _ => read
+                .steps
+                .push(Step::Match(Match::Unknown(text::statement(name, body)))),
         }
-        if read.steps[before..].iter().any(|step| matches!(step, Step::Match(_))) {
+        if read.steps[before..]
+            .iter()
+            .any(|step| matches!(step, Step::Match(_)))
+        {
             read.counter = None;
         }
     }
@@ -47,7 +65,10 @@ pub fn read(statements: &[Value]) -> Read {
 }
 
 fn counter(body: &Value) -> Option<Counter> {
-    Some(Counter { packets: body.get("packets")?.as_u64()?, bytes: body.get("bytes")?.as_u64()? })
+    Some(Counter {
+        packets: body.get("packets")?.as_u64()?,
+        bytes: body.get("bytes")?.as_u64()?,
+    })
 }
 
 /// `{"drop": null}`, `{"jump": {"target": "blk"}}`: what a rule or an element of a map says.
@@ -84,29 +105,39 @@ fn target(name: &str, body: &Value) -> Option<Target> {
 
 fn reject(body: &Value) -> String {
     let word = |key| body.get(key).and_then(Value::as_str).unwrap_or_default();
-    format!("{} {}", word("type"), word("expr")).trim().to_owned()
+    format!("{} {}", word("type"), word("expr"))
+        .trim()
+        .to_owned()
 }
 
 fn vmap(body: &Value) -> Option<Target> {
     let parts = key(body.get("key")?);
     let data = body.get("data")?;
-    let map = match data.as_str() {
-        Some(name) => MapRef::Named(name.strip_prefix('@')?.to_owned()),
-        None => {
-            let kinds: Vec<_> = parts.iter().map(|part| part.kind).collect();
-            MapRef::Inline(super::map(&kinds, data.get("set")?.as_array()?))
-        }
+    let map = if let Some(name) = data.as_str() {
+        MapRef::Named(name.strip_prefix('@')?.to_owned())
+    } else {
+        let kinds: Vec<_> = parts.iter().map(|part| part.kind).collect();
+        MapRef::Inline(super::map(&kinds, data.get("set")?.as_array()?))
     };
-    Some(Target::Vmap { key: parts.into_iter().map(|part| part.selector).collect(), map })
+    Some(Target::Vmap {
+        key: parts.into_iter().map(|part| part.selector).collect(),
+        map,
+    })
 }
 
 /// The test of a match statement, behind the tests it implies (`ip ttl` asks IPv4 packets only).
 fn compare(body: &Value) -> Vec<Match> {
     let unknown = || vec![Match::Unknown(text::statement("match", body))];
-    let (Some(left), Some(right)) = (body.get("left"), body.get("right")) else { return unknown() };
+    let (Some(left), Some(right)) = (body.get("left"), body.get("right")) else {
+        return unknown();
+    };
     let op = body.get("op").and_then(Value::as_str).unwrap_or("==");
     let parts = key(left);
-    let mut tests: Vec<_> = parts.iter().filter_map(|part| part.version).map(version_is).collect();
+    let mut tests: Vec<_> = parts
+        .iter()
+        .filter_map(|part| part.version)
+        .map(version_is)
+        .collect();
     if let Some(later) = later_fragment(left, op, right) {
         tests.push(version_is(IpVersion::V4));
         tests.push(later);
@@ -126,8 +157,11 @@ fn version_is(version: IpVersion) -> Match {
 
 /// `ip frag-off & 0x1fff != 0`: what the field holds else, no event tells.
 fn later_fragment(left: &Value, op: &str, right: &Value) -> Option<Match> {
-    let [field, mask] = left.get("&")?.as_array()?.as_slice() else { return None };
-    let is_offset = field.get("payload")?.get("field")?.as_str()? == "frag-off" && mask.as_u64()? == 0x1fff;
+    let [field, mask] = left.get("&")?.as_array()?.as_slice() else {
+        return None;
+    };
+    let is_offset =
+        field.get("payload")?.get("field")?.as_str()? == "frag-off" && mask.as_u64()? == 0x1fff;
     if !is_offset || right.as_u64()? != 0 || !matches!(op, "==" | "!=") {
         return None;
     }
@@ -152,7 +186,11 @@ fn test(parts: Vec<Part>, op: &str, right: &Value) -> Option<Compare> {
         "==" | "!=" | "in" => members(&kinds, right),
         _ => return None,
     };
-    Some(Compare { key, negate: matches!(op, "!=" | "!"), operand })
+    Some(Compare {
+        key,
+        negate: matches!(op, "!=" | "!"),
+        operand,
+    })
 }
 
 fn is_set_name(right: &Value) -> bool {
@@ -164,7 +202,12 @@ fn members(kinds: &[Kind], right: &Value) -> Operand {
         return Operand::Set(name.to_owned());
     }
     match right.get("set") {
-        Some(Value::Array(members)) => Operand::In(members.iter().map(|member| element(kinds, member)).collect()),
+        Some(Value::Array(members)) => Operand::In(
+            members
+                .iter()
+                .map(|member| element(kinds, member))
+                .collect(),
+        ),
         Some(only) => Operand::In(vec![element(kinds, only)]),
         None if kinds.len() == 1 => Operand::one(pattern(kinds[0], right)),
         None => Operand::In(vec![element(kinds, right)]),
@@ -174,17 +217,27 @@ fn members(kinds: &[Kind], right: &Value) -> Operand {
 /// `meta mark set …`, `ct mark set …`; other fields nothing here depends on.
 fn mangle(body: &Value) -> Option<Effect> {
     let key = body.get("key")?;
-    let of = |kind: &str| key.get(kind).and_then(|part| part.get("key")).and_then(Value::as_str) == Some("mark");
+    let of = |kind: &str| {
+        key.get(kind)
+            .and_then(|part| part.get("key"))
+            .and_then(Value::as_str)
+            == Some("mark")
+    };
     let (packet, connection) = (of("meta"), of("ct"));
     if !packet && !connection {
         return None;
     }
-    Some(match (body.get("value").and_then(|value| bitwise(value, key)), packet) {
-        (Some((and, xor)), true) => Effect::Mark { and, xor },
-        (Some((and, xor)), false) => Effect::CtMark { and, xor },
-        (None, true) => Effect::MarkUnknown { mask: u32::MAX },
-        (None, false) => Effect::CtMarkUnknown { mask: u32::MAX },
-    })
+    Some(
+        match (
+            body.get("value").and_then(|value| bitwise(value, key)),
+            packet,
+        ) {
+            (Some((and, xor)), true) => Effect::Mark { and, xor },
+            (Some((and, xor)), false) => Effect::CtMark { and, xor },
+            (None, true) => Effect::MarkUnknown { mask: u32::MAX },
+            (None, false) => Effect::CtMarkUnknown { mask: u32::MAX },
+        },
+    )
 }
 
 /// An expression of the mark itself as `(mark & and) ^ xor`.
@@ -197,13 +250,14 @@ fn bitwise(value: &Value, mark: &Value) -> Option<(u32, u32)> {
     }
     let (op, operands) = value.as_object()?.iter().next()?;
     let (first, rest) = operands.as_array()?.split_first()?;
-    rest.iter().try_fold(bitwise(first, mark)?, |(and, xor), operand| {
-        let bits = operand.as_u64()? as u32;
-        Some(match op.as_str() {
-            "&" => (and & bits, xor & bits),
-            "|" => (and & !bits, (xor & !bits) | bits),
-            "^" => (and, xor ^ bits),
-            _ => return None,
+    rest.iter()
+        .try_fold(bitwise(first, mark)?, |(and, xor), operand| {
+            let bits = operand.as_u64()? as u32;
+            Some(match op.as_str() {
+                "&" => (and & bits, xor & bits),
+                "|" => (and & !bits, (xor & !bits) | bits),
+                "^" => (and, xor ^ bits),
+                _ => return None,
+            })
         })
-    })
 }

@@ -32,10 +32,16 @@ pub enum Kind {
 pub fn kinds(of: &Value) -> Vec<Kind> {
     match of {
         Value::String(name) => vec![kind(name)],
-        Value::Array(names) => names.iter().map(|name| name.as_str().map_or(Kind::Other, kind)).collect(),
+        Value::Array(names) => names
+            .iter()
+            .map(|name| name.as_str().map_or(Kind::Other, kind))
+            .collect(),
         other => {
             let of = other.get("typeof").unwrap_or(other);
-            super::expr::key(of).into_iter().map(|part| part.kind).collect()
+            super::expr::key(of)
+                .into_iter()
+                .map(|part| part.kind)
+                .collect()
         }
     }
 }
@@ -60,16 +66,28 @@ fn kind(name: &str) -> Kind {
 
 /// One member of a set or key of a map.
 pub fn element(kinds: &[Kind], member: &Value) -> Element {
-    let member = member.get("elem").and_then(|elem| elem.get("val")).unwrap_or(member);
+    let member = member
+        .get("elem")
+        .and_then(|elem| elem.get("val"))
+        .unwrap_or(member);
     if member.as_str() == Some("*") && kinds.first() != Some(&Kind::Interface) {
         return Element(vec![Pattern::Any; kinds.len().max(1)]);
     }
     match member.get("concat").and_then(Value::as_array) {
         Some(parts) => {
             let kinds = kinds.iter().copied().chain(std::iter::repeat(Kind::Other));
-            Element(parts.iter().zip(kinds).map(|(part, kind)| pattern(kind, part)).collect())
+            Element(
+                parts
+                    .iter()
+                    .zip(kinds)
+                    .map(|(part, kind)| pattern(kind, part))
+                    .collect(),
+            )
         }
-        None => Element::one(pattern(kinds.first().copied().unwrap_or(Kind::Other), member)),
+        None => Element::one(pattern(
+            kinds.first().copied().unwrap_or(Kind::Other),
+            member,
+        )),
     }
 }
 
@@ -80,7 +98,11 @@ pub fn pattern(kind: Kind, value: &Value) -> Pattern {
     if let Some(prefix) = value.get("prefix") {
         return network(prefix).unwrap_or(Pattern::Unknown);
     }
-    if let Some([low, high]) = value.get("range").and_then(Value::as_array).map(Vec::as_slice) {
+    if let Some([low, high]) = value
+        .get("range")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+    {
         return match (number(kind, low), number(kind, high)) {
             // nft 1.0.6 joins `<` of one field and `>` of the next to a range that is none.
             (Some(low), Some(high)) if low <= high => Pattern::Range(low, high),
@@ -89,9 +111,10 @@ pub fn pattern(kind: Kind, value: &Value) -> Pattern {
     }
     if kind == Kind::Interface {
         return match value.as_str() {
-            Some(name) => name
-                .strip_suffix('*')
-                .map_or_else(|| Pattern::Name(name.to_owned()), |prefix| Pattern::NamePrefix(prefix.to_owned())),
+            Some(name) => name.strip_suffix('*').map_or_else(
+                || Pattern::Name(name.to_owned()),
+                |prefix| Pattern::NamePrefix(prefix.to_owned()),
+            ),
             None => Pattern::Unknown,
         };
     }
@@ -115,7 +138,9 @@ pub fn number(kind: Kind, value: &Value) -> Option<u128> {
     match value {
         Value::Number(number) => number.as_u64().map(u128::from),
         Value::String(word) => named(kind, word),
-        Value::Array(flags) => flags.iter().try_fold(0, |all, flag| Some(all | number(kind, flag)?)),
+        Value::Array(flags) => flags
+            .iter()
+            .try_fold(0, |all, flag| Some(all | number(kind, flag)?)),
         Value::Object(_) => value.get("|").and_then(|flags| number(kind, flags)),
         _ => None,
     }
@@ -136,14 +161,28 @@ fn named(kind: Kind, word: &str) -> Option<u128> {
         Kind::CtStatus => bit_of(
             word,
             // enum ip_conntrack_status
-            &["expected", "seen-reply", "assured", "confirmed", "snat", "dnat", "seq-adjust", "snat-done", "dnat-done", "dying"],
+            &[
+                "expected",
+                "seen-reply",
+                "assured",
+                "confirmed",
+                "snat",
+                "dnat",
+                "seq-adjust",
+                "snat-done",
+                "dnat-done",
+                "dying",
+            ],
         ),
         Kind::CtDirection => match word {
             "original" => Some(0),
             "reply" => Some(1),
             _ => None,
         },
-        Kind::TcpFlags => bit_of(word, &["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"]),
+        Kind::TcpFlags => bit_of(
+            word,
+            &["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"],
+        ),
         Kind::IcmpType => index_of(word, ICMP_TYPES),
         Kind::Icmp6Type => index_of(word, ICMP6_TYPES),
         Kind::AddressType => AddressType::from_name(word).map(|kind| kind as u128),
@@ -158,11 +197,17 @@ fn named(kind: Kind, word: &str) -> Option<u128> {
 }
 
 fn bit_of(word: &str, names: &[&str]) -> Option<u128> {
-    names.iter().position(|name| *name == word).map(|at| 1 << at)
+    names
+        .iter()
+        .position(|name| *name == word)
+        .map(|at| 1 << at)
 }
 
 fn index_of(word: &str, names: &[(&str, u8)]) -> Option<u128> {
-    names.iter().find(|(name, _)| *name == word).map(|(_, number)| u128::from(*number))
+    names
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, number)| u128::from(*number))
 }
 
 /// Spelt as nft prints them.
