@@ -4,6 +4,7 @@ mod conntrack;
 mod controls;
 mod firewall;
 mod healthy;
+mod nat;
 mod program;
 mod routing;
 mod socket;
@@ -18,4 +19,5 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     socket::SCENARIOS,
     program::SCENARIOS,
     conntrack::SCENARIOS,
+    nat::SCENARIOS,
 ];

@@ -170,7 +170,7 @@ impl Trace {
             other => other,
         });
         let blind = target.blind.iter().cloned().chain(self.session.blind().iter().cloned()).map(Delta::Blind);
-        let all: Vec<Delta> = deltas.chain(blind).chain(self.news.counters()).collect();
+        let all: Vec<Delta> = deltas.chain(blind).chain(self.news.connections(target)).chain(self.news.counters()).collect();
         all.into_iter().try_for_each(|delta| self.feed(Input::Inventory(delta)))
     }
 

@@ -87,7 +87,7 @@ struct Icmp {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Conntrack {
+pub(super) struct Conntrack {
     status: Text<CtStatus>,
     #[serde(default, skip_serializing_if = "is_false")]
     reply: bool,
@@ -202,6 +202,10 @@ pub(super) enum Delta {
         netns: u32,
         ifindex: u32,
         programs: Vec<Program>,
+    },
+    Connections {
+        netns: u32,
+        entries: Vec<Conntrack>,
     },
 }
 

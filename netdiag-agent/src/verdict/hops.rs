@@ -177,13 +177,15 @@ fn silence(case: &Case<'_>, placed: &mut Vec<Placed>) {
     if replied {
         placed.extend(expected(case, Direction::Reply, None));
     } else if case.left_node() {
+        let tunnel = case.left_by(HopName::TunnelEncap);
+        let back = if tunnel { HopName::TunnelDecap } else { HopName::NicIngress };
         placed.push(Placed {
             order: (Direction::Original, Leg::Destination, Stage::Socket),
             hop: empty(HopName::Fabric, Action::NotObservable, Direction::Original),
         });
         placed.push(Placed {
             order: (Direction::Reply, Leg::Source, Stage::Receive),
-            hop: empty(HopName::NicIngress, Action::NotSeen, Direction::Reply),
+            hop: empty(back, Action::NotSeen, Direction::Reply),
         });
     } else if case.reached_responder() {
         placed.push(Placed {
