@@ -213,6 +213,11 @@ fn merge(placed: Vec<Placed>) -> Vec<Hop> {
                     (a, b) => a.or(b),
                 };
             }
+            // TC sees a packet before the queue of that interface drops it.
+            Some(last)
+                if last.action == Action::Dropped
+                    && hop.action == Action::Seen
+                    && (last.name, last.reply, last.ifindex) == (hop.name, hop.reply, hop.ifindex) => {}
             // A hop that saw an earlier packet and dropped a later one is the place of death.
             Some(last)
                 if last.name == hop.name

@@ -51,8 +51,8 @@ impl Rule for MasqMissing {
             .component(component)
             .evidence(
                 "conntrack",
-                Some(translated as u64),
-                format!("other connection(s) of pods left by {uplink} translated, none untranslated"),
+                None,
+                format!("{translated} other connection(s) of pods left by {uplink} translated, none untranslated"),
             )
             .suspect("masquerade_exemption", format!("a rule lets {to} out of {uplink} before MASQUERADE or SNAT; the nat table's counters decide"))
             .suspect("return_route", format!("if {to} is exempt on purpose, the other side needs a route back to {source}"))

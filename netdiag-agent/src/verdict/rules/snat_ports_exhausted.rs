@@ -60,8 +60,8 @@ impl Rule for SnatPortsExhausted {
             let more = if ports.len() > 8 { " …" } else { "" };
             finding = finding.evidence(
                 "conntrack_table",
-                Some(ports.len() as u64),
-                format!("source port(s) of {source} towards {} taken: {list}{more}", tuple.dst),
+                None,
+                format!("{} source port(s) of {source} towards {} taken: {list}{more}", ports.len(), tuple.dst),
             );
         }
         if found.group.count < 2 && !others_clash(case, &tuple) {
