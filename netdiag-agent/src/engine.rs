@@ -7,11 +7,12 @@
 
 mod apply;
 mod judge;
+mod tunnels;
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::event::{Event, HookId, Ktime, Span};
-use crate::flow::{FlowId, FlowTable};
+use crate::flow::{FlowId, FlowTable, Tunnels};
 use crate::inventory::{Delta, Inventory};
 use crate::verdict::{Neighbours, Verdict};
 
@@ -67,6 +68,7 @@ pub struct Engine {
     inventory: Inventory,
     flows: FlowTable,
     neighbours: Neighbours,
+    tunnels: Tunnels,
     /// Events not yet old enough, by time, CPU and order of arrival.
     waiting: BTreeMap<(Ktime, u32, u64), Event>,
     arrivals: u64,
@@ -84,6 +86,7 @@ impl Engine {
             inventory: Inventory::default(),
             flows: FlowTable::new(MAX_FLOWS),
             neighbours: Neighbours::new(),
+            tunnels: Tunnels::default(),
             waiting: BTreeMap::new(),
             arrivals: 0,
             open: BTreeMap::new(),

@@ -59,6 +59,13 @@ pub const SCENARIOS: &[Scenario] = &[
         overlay,
     ),
     Scenario::new(
+        "overlay_node",
+        "nothing; a pod of another node is reached through VXLAN, and the node is traced",
+        overlay::vxlan,
+        overlay_node,
+    )
+    .select(Select::Uplink),
+    Scenario::new(
         "overlay_silent",
         "a pod of another node, reached through VXLAN, does not answer",
         overlay::silent,
@@ -125,6 +132,17 @@ fn overlay(place: &Place) -> Vec<Attempt> {
     let tcp = |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
     let own = vec![tcp(port::TCP[0], there), tcp(port::TCP[2], back), controls::icmp(pod)];
     controls::beside(place, own)
+}
+
+/// The outer packets are in view as well: the uplink is on the inner flow's way.
+fn overlay_node(place: &Place) -> Vec<Attempt> {
+    let pod = place.addresses().stranger;
+    let mut out = Expect::delivered();
+    (out.hops, out.action) = (&["NIC_EGRESS"], "SEEN");
+    let mut back = Expect::delivered();
+    (back.hops, back.action, back.reply) = (&["NIC_INGRESS"], "SEEN", true);
+    let tcp = |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
+    vec![tcp(port::TCP[0], out), tcp(port::TCP[2], back), controls::icmp(pod)]
 }
 
 fn overlay_silent(place: &Place) -> Vec<Attempt> {
