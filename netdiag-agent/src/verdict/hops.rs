@@ -27,7 +27,8 @@ pub fn of(case: &Case<'_>, finding: &Finding) -> Vec<Hop> {
     } else if finding.outcome.is_failing() {
         silence(case, &mut placed);
     }
-    placed.sort_by_key(|placed| placed.order);
+    // What comes out of a tunnel came in by the uplink first.
+    placed.sort_by_key(|placed| (placed.order, placed.hop.name == HopName::TunnelDecap));
     merge(placed)
 }
 
