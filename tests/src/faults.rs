@@ -5,6 +5,9 @@
 
 pub mod conntrack;
 pub mod firewall;
+pub mod held;
+pub mod nat;
+pub mod overlay;
 pub mod program;
 pub mod routing;
 pub mod socket;
