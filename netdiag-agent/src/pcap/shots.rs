@@ -213,15 +213,15 @@ fn decisive<'s, 'a>(verdict: &Verdict, shots: &'s mut [Shot<'a>]) -> Option<&'s 
         let error = shot.packet.inner.is_some();
         verdict.outcome == Outcome::Refused && (reset || error)
     };
-    let last = |shot: &Shot<'_>| {
-        let (last, _) = verdict.died_between?;
-        Some(shot.hop == Some(last))
+    let at_the_end = |shot: &Shot<'_>| {
+        let end = verdict.died_between.map(|(end, _)| end);
+        end.is_some() && shot.hop == end
     };
     let index = shots
         .iter()
         .position(lost)
         .or_else(|| shots.iter().position(refusal))
-        .or_else(|| shots.iter().rposition(|shot| last(shot) == Some(true)))
+        .or_else(|| shots.iter().rposition(at_the_end))
         .or_else(|| shots.len().checked_sub(1))?;
     shots.get_mut(index)
 }
