@@ -5,6 +5,7 @@ mod controls;
 mod demo;
 mod firewall;
 mod healthy;
+mod nat;
 mod program;
 mod routing;
 mod socket;
@@ -20,4 +21,5 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     program::SCENARIOS,
     demo::SCENARIOS,
     conntrack::SCENARIOS,
+    nat::SCENARIOS,
 ];

@@ -4,12 +4,13 @@
 //! schedule; sockets and programs only when an event makes somebody ask for them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::event::{Detail, Event, IfIndex, Netns};
+use crate::event::{CtStatus, Detail, Event, IfIndex, Netns, Proto};
 use crate::identity::links::{Change, Watch};
 use crate::identity::{self, IdentityError, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Delta;
@@ -20,6 +21,9 @@ const FRESH: Duration = Duration::from_millis(500);
 /// Namespaces whose counters are read on schedule; a node may have more, then only those with events are.
 const MAX_POLLED: usize = 16;
 
+/// A conntrack table with more entries is read in the background, not before the trace begins.
+const BIG_TABLE: u64 = 50_000;
+
 /// News waiting to be read.
 const QUEUE: usize = 1024;
 
@@ -28,6 +32,8 @@ enum Topic {
     Listeners,
     Programs(IfIndex, Arc<str>),
     Rules,
+    /// Who has the connections that are answered from there to here.
+    Holders(Proto, SocketAddr, IpAddr),
 }
 
 pub(super) struct News {
@@ -71,6 +77,17 @@ impl News {
         self.polled.iter().filter_map(read).collect()
     }
 
+    /// The connections of the traced pod that are older than the trace; of the whole node where that is traced.
+    pub(super) fn connections(&self, target: &Target) -> Option<Delta> {
+        let (node, addresses) = (&target.node, &target.pod_addresses);
+        if identity::conntrack::count(node)? > BIG_TABLE {
+            let addresses = addresses.clone();
+            self.spawn(node, move |node| identity::conntrack::connections(node, &addresses).map(|delta| vec![delta]));
+            return None;
+        }
+        identity::conntrack::connections(node, addresses).inspect_err(|error| tracing::warn!("{error}")).ok()
+    }
+
     /// Starts reading the counters in the background.
     pub(super) fn poll_counters(&self) {
         for handle in self.polled.iter().filter_map(|netns| self.handles.get(netns)) {
@@ -105,8 +122,11 @@ impl News {
                 let location = drop.location.as_deref().unwrap_or("");
                 if is_netfilter(reason, location) {
                     self.dropped_by_rules.insert(netns);
-                } else if reason == "NO_SOCKET" {
+                }
+                if reason == "NO_SOCKET" {
                     self.ask(netns, Topic::Listeners, now);
+                } else if let Some((proto, from, to)) = clash(event) {
+                    self.ask(netns, Topic::Holders(proto, from, to), now);
                 } else if let (Some(ifindex), Some(name)) = (event.place.ifindex, &event.place.ifname)
                     && (reason.starts_with("TC_") || reason == "XDP" || location.contains("xdp"))
                 {
@@ -131,6 +151,11 @@ impl News {
                 self.spawn(handle, |handle| identity::sockets::listeners(handle).map(|delta| vec![delta]));
             }
             Topic::Rules => self.spawn(handle, identity::rulesets::reading),
+            Topic::Holders(proto, from, to) => {
+                self.spawn(handle, move |handle| {
+                    identity::conntrack::holders(handle, proto, from, to).map(|delta| vec![delta])
+                });
+            }
             Topic::Programs(ifindex, name) => {
                 let own = self.own_programs.clone();
                 let link = [LinkRef { ifindex, name }];
@@ -188,4 +213,12 @@ impl News {
 /// As `flow::drops` sees it: only to know when to read the rules again.
 fn is_netfilter(reason: &str, location: &str) -> bool {
     reason == "NETFILTER_DROP" || location.starts_with("nft_do_chain") || location.starts_with("nf_hook_slow")
+}
+
+/// A packet dropped after SNAT and before its entry got into the table: where its answers would come from, and to whom.
+fn clash(event: &Event) -> Option<(Proto, SocketAddr, IpAddr)> {
+    let status = event.conntrack?.status;
+    let translated = status.has(CtStatus::SRC_NAT | CtStatus::SRC_NAT_DONE);
+    let tuple = event.packet.as_ref()?.tuple;
+    (translated && !status.has(CtStatus::CONFIRMED)).then_some((tuple.proto, tuple.dst, tuple.src.ip()))
 }

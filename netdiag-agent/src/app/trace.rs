@@ -181,7 +181,8 @@ impl Trace {
             other => other,
         });
         let blind = target.blind.iter().cloned().chain(self.session.blind().iter().cloned()).map(Delta::Blind);
-        let all: Vec<Delta> = deltas.chain(blind).chain(self.news.counters()).chain(rules).collect();
+        let read = self.news.connections(target).into_iter().chain(self.news.counters()).chain(rules);
+        let all: Vec<Delta> = deltas.chain(blind).chain(read).collect();
         all.into_iter().try_for_each(|delta| self.feed(Input::Inventory(delta)))
     }
 

@@ -208,6 +208,8 @@ fn delta() -> impl Strategy<Value = Delta> {
                 programs,
             }
         }),
+        (netns(), vec(conntrack(), 0..3))
+            .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),
     ]
 }
 

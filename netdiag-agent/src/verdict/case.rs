@@ -180,6 +180,10 @@ impl<'a> Case<'a> {
                 group.count
             ));
         }
+        for remark in RULES.iter().filter_map(|rule| rule.remark(self)) {
+            finding.cause.get_or_insert(remark.cause);
+            finding = finding.caveat(remark.caveat).remedy(remark.summary, remark.commands);
+        }
         let syns = self.flow.syn_count();
         if syns > 1 && self.losses().next().is_none() {
             finding = finding.caveat(format!("the SYN had to be sent {syns} times"));
@@ -423,11 +427,15 @@ impl<'a> Case<'a> {
                 .any(|reset| reset.direction != group.direction && near(reset.first))
     }
 
-    /// A request was seen on its way out of this node.
+    /// A request was seen on its way out of this node, as it is or wrapped up for another node.
     pub fn left_node(&self) -> bool {
+        self.left_by(HopName::NicEgress) || self.left_by(HopName::TunnelEncap)
+    }
+
+    pub fn left_by(&self, hop: HopName) -> bool {
         self.flow
             .of(Direction::Original)
-            .any(|s| s.spot.leg == Leg::Node && s.spot.hop == HopName::NicEgress)
+            .any(|s| s.spot.leg == Leg::Node && s.spot.hop == hop)
     }
 
     /// A request was seen inside the namespace that should answer.

@@ -67,6 +67,10 @@ impl From<&inventory::Delta> for Delta {
                     })
                     .collect(),
             },
+            Core::Connections { netns, entries } => Self::Connections {
+                netns: netns.0,
+                entries: entries.iter().map(Into::into).collect(),
+            },
         }
     }
 }
@@ -183,6 +187,10 @@ impl From<Delta> for inventory::Delta {
                 netns: Netns(netns),
                 ifindex: IfIndex(ifindex),
                 programs: programs.into_iter().map(Into::into).collect(),
+            },
+            Delta::Connections { netns, entries } => Self::Connections {
+                netns: Netns(netns),
+                entries: entries.into_iter().map(Into::into).collect(),
             },
         }
     }
