@@ -5,6 +5,7 @@
 
 pub mod conntrack;
 pub mod firewall;
+pub mod kube;
 pub mod program;
 pub mod routing;
 pub mod socket;

@@ -5,6 +5,7 @@ mod controls;
 mod demo;
 mod firewall;
 mod healthy;
+mod kube;
 mod program;
 mod routing;
 mod socket;
@@ -17,6 +18,7 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     firewall::SCENARIOS,
     routing::SCENARIOS,
     socket::SCENARIOS,
+    kube::SCENARIOS,
     program::SCENARIOS,
     demo::SCENARIOS,
     conntrack::SCENARIOS,
