@@ -21,6 +21,8 @@ pub struct Scenario {
     pub families: &'static [Family],
     pub sender: Sender,
     pub select: Select,
+    /// The external host is one hop further away.
+    pub router: bool,
     /// What not every machine has.
     pub needs: &'static [Need],
     /// Breaks a healthy node.
@@ -62,6 +64,7 @@ impl Scenario {
             families: &Family::ALL,
             sender: Sender::Pod,
             select: Select::Netns,
+            router: false,
             needs: &[],
             build,
             attempts,
@@ -99,6 +102,22 @@ impl Scenario {
     }
 
     #[must_use]
+    pub const fn behind_router(mut self) -> Self {
+        self.router = true;
+        self
+    }
+
+    /// The plan of a variant.
+    pub fn plan(&self, topology: Topology) -> Plan {
+        let plan = Plan::of(topology);
+        if self.router {
+            plan.with_router()
+        } else {
+            plan
+        }
+    }
+
+    #[must_use]
     pub const fn needs(mut self, needs: &'static [Need]) -> Self {
         self.needs = needs;
         self
@@ -117,7 +136,7 @@ impl Scenario {
 pub fn causes() -> BTreeSet<&'static str> {
     let expected = |scenario: &'static Scenario| {
         scenario.variants().flat_map(|(topology, family)| {
-            let plan = Plan::of(topology);
+            let plan = scenario.plan(topology);
             (scenario.attempts)(&Place {
                 plan: &plan,
                 family,
