@@ -159,7 +159,10 @@ impl Engine {
 
     /// A flow leaves the table.
     fn bury(&mut self, flow: Flow) {
-        let mut packets = flow.history.iter().filter_map(|event| event.packet.as_ref());
+        let mut packets = flow
+            .history
+            .iter()
+            .filter_map(|event| event.packet.as_ref());
         if packets.any(|packet| packet.snap.is_some()) {
             if self.gone.len() >= MAX_GONE {
                 self.gone.pop_front();

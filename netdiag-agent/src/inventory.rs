@@ -194,8 +194,17 @@ impl Inventory {
                 pair.latest = values;
             }
             Delta::Rules(reading) => {
-                let before = self.rules.get(&reading.netns).map_or_else(|| Arc::clone(&reading), |rules| Arc::clone(&rules.before));
-                self.rules.insert(reading.netns, Rules { before, after: reading });
+                let before = self
+                    .rules
+                    .get(&reading.netns)
+                    .map_or_else(|| Arc::clone(&reading), |rules| Arc::clone(&rules.before));
+                self.rules.insert(
+                    reading.netns,
+                    Rules {
+                        before,
+                        after: reading,
+                    },
+                );
             }
             Delta::Programs {
                 netns,
@@ -279,7 +288,9 @@ impl Inventory {
 
     /// Every connection the node's conntrack table was read to hold.
     pub fn connections(&self) -> impl Iterator<Item = &Conntrack> {
-        let known = self.node_netns().and_then(|netns| self.connections.get(&netns));
+        let known = self
+            .node_netns()
+            .and_then(|netns| self.connections.get(&netns));
         known.into_iter().flat_map(Connections::iter)
     }
 

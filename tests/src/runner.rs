@@ -45,7 +45,7 @@ pub fn run(
     options: &Options,
 ) -> Result<Passed> {
     let start = Instant::now();
-    let node = Node::with(topology).context("build the node")?;
+    let node = Node::build(scenario.plan(topology)).context("build the node")?;
     let case = Case::new(&node, family);
     (scenario.build)(&case).with_context(|| format!("break the node: {}", scenario.about))?;
     let attempts = (scenario.attempts)(&case.place);

@@ -21,6 +21,8 @@ pub struct Scenario {
     pub families: &'static [Family],
     pub sender: Sender,
     pub select: Select,
+    /// The external host is one hop further away.
+    pub router: bool,
     /// What not every machine has.
     pub needs: &'static [Need],
     /// Breaks a healthy node.
@@ -64,6 +66,7 @@ impl Scenario {
             families: &Family::ALL,
             sender: Sender::Pod,
             select: Select::Netns,
+            router: false,
             needs: &[],
             build,
             attempts,
@@ -73,6 +76,12 @@ impl Scenario {
     #[must_use]
     pub const fn only_v4(mut self) -> Self {
         self.families = &[Family::V4];
+        self
+    }
+
+    #[must_use]
+    pub const fn only_point_to_point(mut self) -> Self {
+        self.topologies = &[Topology::PointToPoint];
         self
     }
 
@@ -101,6 +110,22 @@ impl Scenario {
     }
 
     #[must_use]
+    pub const fn behind_router(mut self) -> Self {
+        self.router = true;
+        self
+    }
+
+    /// The plan of a variant.
+    pub fn plan(&self, topology: Topology) -> Plan {
+        let plan = Plan::of(topology);
+        if self.router {
+            plan.with_router()
+        } else {
+            plan
+        }
+    }
+
+    #[must_use]
     pub const fn needs(mut self, needs: &'static [Need]) -> Self {
         self.needs = needs;
         self
@@ -119,7 +144,7 @@ impl Scenario {
 pub fn causes() -> BTreeSet<&'static str> {
     let expected = |scenario: &'static Scenario| {
         scenario.variants().flat_map(|(topology, family)| {
-            let plan = Plan::of(topology);
+            let plan = scenario.plan(topology);
             (scenario.attempts)(&Place {
                 plan: &plan,
                 family,

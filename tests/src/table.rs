@@ -5,7 +5,11 @@ mod controls;
 mod demo;
 mod firewall;
 mod healthy;
+<<<<<<< HEAD
 mod nat;
+=======
+mod kube;
+>>>>>>> lab
 mod program;
 mod routing;
 mod socket;
@@ -18,6 +22,7 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     firewall::SCENARIOS,
     routing::SCENARIOS,
     socket::SCENARIOS,
+    kube::SCENARIOS,
     program::SCENARIOS,
     demo::SCENARIOS,
     conntrack::SCENARIOS,

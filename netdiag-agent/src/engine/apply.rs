@@ -87,7 +87,9 @@ impl Engine {
     /// The packet of an event. A routing failure before there is one has no source yet: it is the namespace's own address.
     fn completed(&self, event: &Event) -> Option<Packet> {
         let mut packet = event.packet.clone()?;
-        let Detail::FibError(_) = event.detail else { return Some(packet) };
+        let Detail::FibError(_) = event.detail else {
+            return Some(packet);
+        };
         // A failed IPv4 lookup for a packet on its way does not tell its namespace; that packet's drop will.
         let netns = event.place.netns?;
         // The softirq of another namespace borrows the caller's: a namespace always knows its own addresses.

@@ -35,7 +35,8 @@ impl Tunnels {
     /// An inner packet enters the tunnel's device.
     pub fn wrap(&mut self, skb: u64, flow: FlowId, direction: Direction, at: Ktime) {
         if self.wrapped.len() >= LIMIT {
-            self.wrapped.retain(|_, (_, _, then)| at.since(*then) < MOMENT);
+            self.wrapped
+                .retain(|_, (_, _, then)| at.since(*then) < MOMENT);
         }
         if self.wrapped.len() < LIMIT {
             self.wrapped.insert(skb, (flow, direction, at));

@@ -46,7 +46,12 @@ pub struct ConntrackEntry {
 
 impl ConntrackEntry {
     fn concerns(&self, address: IpAddr) -> bool {
-        let ends = [self.orig.src, self.orig.dst, self.answer.src, self.answer.dst];
+        let ends = [
+            self.orig.src,
+            self.orig.dst,
+            self.answer.src,
+            self.answer.dst,
+        ];
         ends.iter().any(|end| end.ip() == address)
     }
 }

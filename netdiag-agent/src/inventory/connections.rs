@@ -37,7 +37,11 @@ impl Connections {
         if let Some(entry) = self.entries.remove(&orig) {
             for (tuple, _) in ways(&entry) {
                 // The tuple may be another entry's by now.
-                if self.ways.get(&tuple).is_some_and(|(owner, _)| *owner == orig) {
+                if self
+                    .ways
+                    .get(&tuple)
+                    .is_some_and(|(owner, _)| *owner == orig)
+                {
                     self.ways.remove(&tuple);
                 }
             }

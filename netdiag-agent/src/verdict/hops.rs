@@ -38,7 +38,10 @@ pub fn died_between(hops: &[Hop]) -> Option<(HopName, HopName)> {
     let dropped = at(Action::Dropped);
     let end = at(Action::NotSeen).or(dropped)?;
     let before = dropped.unwrap_or(end).min(end);
-    let last = hops[..before].iter().rev().find(|hop| hop.action == Action::Seen)?;
+    let last = hops[..before]
+        .iter()
+        .rev()
+        .find(|hop| hop.action == Action::Seen)?;
     Some((last.name, hops[end].name))
 }
 
@@ -179,7 +182,11 @@ fn silence(case: &Case<'_>, placed: &mut Vec<Placed>) {
         placed.extend(expected(case, Direction::Reply, None));
     } else if case.left_node() {
         let tunnel = case.left_by(HopName::TunnelEncap);
-        let back = if tunnel { HopName::TunnelDecap } else { HopName::NicIngress };
+        let back = if tunnel {
+            HopName::TunnelDecap
+        } else {
+            HopName::NicIngress
+        };
         placed.push(Placed {
             order: (Direction::Original, Leg::Destination, Stage::Socket),
             hop: empty(HopName::Fabric, Action::NotObservable, Direction::Original),
@@ -218,7 +225,8 @@ fn merge(placed: Vec<Placed>) -> Vec<Hop> {
             Some(last)
                 if last.action == Action::Dropped
                     && hop.action == Action::Seen
-                    && (last.name, last.reply, last.ifindex) == (hop.name, hop.reply, hop.ifindex) => {}
+                    && (last.name, last.reply, last.ifindex)
+                        == (hop.name, hop.reply, hop.ifindex) => {}
             // A hop that saw an earlier packet and dropped a later one is the place of death.
             Some(last)
                 if last.name == hop.name

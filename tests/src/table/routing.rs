@@ -77,6 +77,13 @@ pub const SCENARIOS: &[Scenario] = &[
         ttl_icmp,
     ),
     Scenario::new(
+        "ttl_expired_beyond",
+        "packets with TTL 2, and a router behind the node: nothing is wrong here",
+        faults::none,
+        ttl_beyond,
+    )
+    .behind_router(),
+    Scenario::new(
         "mtu_exceeded",
         "the uplink carries 1300 bytes; 1400 with DF",
         routing::small_mtu,
@@ -220,6 +227,17 @@ fn ttl(place: &Place) -> Vec<Attempt> {
             expect,
         )],
     )
+}
+
+fn ttl_beyond(place: &Place) -> Vec<Attempt> {
+    let short = step(Kind::Tcp, place.broken()).ttl(2);
+    // The router says so by ICMP; whatever that is called, this node did not drop it.
+    let mut expect = Expect::no_answer(&["NO_ANSWER", "PEER_REFUSED"]);
+    expect.outcomes = &["LEFT_NODE_NO_ANSWER", "REFUSED"];
+    expect.confidences = &[];
+    expect.present = &["evidence"];
+    let answers = &[Answer::Unreachable, Answer::Timeout];
+    controls::beside(place, vec![Attempt::new(short, answers, expect)])
 }
 
 fn ttl_icmp(place: &Place) -> Vec<Attempt> {

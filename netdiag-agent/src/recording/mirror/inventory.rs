@@ -48,7 +48,10 @@ impl From<&inventory::Delta> for Delta {
                 listings: reading
                     .listings
                     .iter()
-                    .map(|listing| Listing { source: Text(listing.source), text: listing.text.clone() })
+                    .map(|listing| Listing {
+                        source: Text(listing.source),
+                        text: listing.text.clone(),
+                    })
                     .collect(),
             },
             Core::Programs {
@@ -172,12 +175,23 @@ impl From<Delta> for inventory::Delta {
                 at: Ktime(at),
                 values,
             },
-            Delta::Rules { netns, at, listings } => {
+            Delta::Rules {
+                netns,
+                at,
+                listings,
+            } => {
                 let listings = listings
                     .into_iter()
-                    .map(|listing| ruleset::Listing { source: listing.source.0, text: listing.text })
+                    .map(|listing| ruleset::Listing {
+                        source: listing.source.0,
+                        text: listing.text,
+                    })
                     .collect();
-                Self::Rules(Arc::new(ruleset::Reading::of(Netns(netns), Ktime(at), listings)))
+                Self::Rules(Arc::new(ruleset::Reading::of(
+                    Netns(netns),
+                    Ktime(at),
+                    listings,
+                )))
             }
             Delta::Programs {
                 netns,

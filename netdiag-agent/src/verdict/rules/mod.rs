@@ -1,18 +1,16 @@
 //! One failure cause per file, and the list of them all.
 
 mod blackhole_route;
-mod header_error;
-mod link_down;
-mod tunnel_drop;
-mod bridge_drop;
-mod qdisc_drop;
 mod bpf_program_drop;
+mod bridge_drop;
 mod checksum;
 mod conntrack_full;
 mod conntrack_invalid;
 mod conntrack_lost;
 mod dns_timeout;
+mod header_error;
 mod host_firewall_drop;
+mod link_down;
 mod listen_overflow;
 mod martian;
 mod masq_missing;
@@ -25,12 +23,14 @@ mod no_route;
 mod peer_refused;
 mod port_not_listening;
 mod prohibit_route;
+mod qdisc_drop;
 mod routing_loop;
 mod rp_filter;
 mod snat_ports_exhausted;
-mod svc_no_endpoints;
 mod socket_buffer_full;
+mod svc_no_endpoints;
 mod ttl_expired;
+mod tunnel_drop;
 mod unknown;
 
 use crate::flow::record::Direction;

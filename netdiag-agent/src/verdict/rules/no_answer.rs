@@ -67,7 +67,12 @@ pub(super) fn unanswered(case: &Case<'_>) -> bool {
     let expects_answer = proto == Proto::TCP || proto.is_icmp();
     let silent = case.flow.of(Direction::Reply).next().is_none() && case.flow.resets.is_empty();
     let refused = || case.death().is_some() || case.icmp_refusal().is_some();
-    expects_answer && silent && case.left_node() && !case.established() && case.deadline_passed() && !refused()
+    expects_answer
+        && silent
+        && case.left_node()
+        && !case.established()
+        && case.deadline_passed()
+        && !refused()
 }
 
 /// Most likely first, by what this node can know: who else gets an answer from there, and from which source we ask.
