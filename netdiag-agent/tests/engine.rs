@@ -358,7 +358,14 @@ fn pushed() -> Story {
     let ack = TcpFlags::ACK;
     let (seen, sent) = (Detail::Seen(Pass::Received), Detail::Seen(Pass::Sent));
     Story::new()
-        .push(HookId::NetifReceiveSkb, UPLINK, tuple(BACKEND, SNAT), ack, None, seen.clone())
+        .push(
+            HookId::NetifReceiveSkb,
+            UPLINK,
+            tuple(BACKEND, SNAT),
+            ack,
+            None,
+            seen.clone(),
+        )
         .push(HookId::TcEgress, VETH, tuple(VIP, CLIENT), ack, None, sent)
         .push(HookId::TcIngress, VETH, tuple(CLIENT, VIP), ack, None, seen)
 }
@@ -369,12 +376,20 @@ fn a_connection_older_than_the_trace_is_one_flow_though_its_answer_is_seen_first
     let verdicts = run_with(&known, &pushed(), Span::millis(300));
     let verdict = last(&verdicts);
     assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
-    assert_eq!((verdict.outcome, verdict.tuple), (Outcome::Delivered, tuple(CLIENT, VIP)));
+    assert_eq!(
+        (verdict.outcome, verdict.tuple),
+        (Outcome::Delivered, tuple(CLIENT, VIP))
+    );
     assert_eq!(verdict.nat.len(), 2, "{:?}", verdict.nat);
     assert!(actions(verdict).contains(&(HopName::NicIngress, Action::Seen, true)));
     // The dump is what joins them.
     let unjoined = run(&pushed(), Span::millis(300));
-    assert!(unjoined.iter().any(|verdict| verdict.tuple != tuple(CLIENT, VIP)), "{unjoined:#?}");
+    assert!(
+        unjoined
+            .iter()
+            .any(|verdict| verdict.tuple != tuple(CLIENT, VIP)),
+        "{unjoined:#?}"
+    );
 }
 
 #[test]
@@ -393,19 +408,33 @@ fn a_new_connection_on_an_old_tuple_is_not_given_the_old_translation() {
 
 /// A SYN dropped where its SNAT could not be entered into the table.
 fn clash(story: Story) -> Story {
-    let entry = Conntrack { status: CtStatus(0x190), ..Story::conntrack(false) };
+    let entry = Conntrack {
+        status: CtStatus(0x190),
+        ..Story::conntrack(false)
+    };
     let drop = Drop {
         reason: Some("NETFILTER_DROP".into()),
         location: Some("nf_hook_slow".into()),
         stack: ["nf_hook_slow", "ip_output"].map(Into::into).to_vec(),
         route: None,
     };
-    story.push(HookId::KfreeSkb, UPLINK, tuple(SNAT, BACKEND), TcpFlags::SYN, Some(entry), Detail::Dropped(drop))
+    story.push(
+        HookId::KfreeSkb,
+        UPLINK,
+        tuple(SNAT, BACKEND),
+        TcpFlags::SYN,
+        Some(entry),
+        Detail::Dropped(drop),
+    )
 }
 
 fn insert_failed(at: u64, value: u64) -> Input {
     let values = BTreeMap::from([("conntrack.insert_failed".to_owned(), value)]);
-    Input::Inventory(Delta::Counters { netns: NODE, at: Ktime(at), values })
+    Input::Inventory(Delta::Counters {
+        netns: NODE,
+        at: Ktime(at),
+        values,
+    })
 }
 
 #[test]
@@ -414,9 +443,15 @@ fn one_clash_is_no_proof_of_exhaustion_and_two_are() {
     let once = clash(Story::new().syn_at_pod());
     let verdicts = run_with(&counters, &once, Span::millis(400));
     let verdict = last(&verdicts);
-    assert_eq!(verdict.cause.map(|cause| cause.0), Some("SNAT_PORTS_EXHAUSTED"));
+    assert_eq!(
+        verdict.cause.map(|cause| cause.0),
+        Some("SNAT_PORTS_EXHAUSTED")
+    );
     assert_eq!(verdict.confidence, Confidence::Inferred);
-    assert!(verdict.caveats.iter().any(|caveat| caveat.contains("race")), "{verdict:#?}");
+    assert!(
+        verdict.caveats.iter().any(|caveat| caveat.contains("race")),
+        "{verdict:#?}"
+    );
 
     let twice = clash(once.wait(Span::millis(1000)).syn_at_pod());
     let verdicts = run_with(&counters, &twice, Span::millis(400));

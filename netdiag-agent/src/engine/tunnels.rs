@@ -8,7 +8,14 @@ use crate::flow::tunnel::Outer;
 use crate::inventory::Role;
 
 impl Engine {
-    pub(super) fn join_tunnel(&mut self, event: &Event, packet: &Packet, found: Found, spot: Spot, pass: Pass) {
+    pub(super) fn join_tunnel(
+        &mut self,
+        event: &Event,
+        packet: &Packet,
+        found: Found,
+        spot: Spot,
+        pass: Pass,
+    ) {
         let (Some(skb), Some(netns), Some(ifindex)) = (packet.skb, spot.netns, spot.ifindex) else {
             return;
         };
@@ -21,7 +28,9 @@ impl Engine {
             packet: packet.clone(),
         };
         match (role, pass) {
-            (Some(Role::Tunnel), Pass::Sent) => self.tunnels.wrap(skb, found.id, found.direction, event.at),
+            (Some(Role::Tunnel), Pass::Sent) => {
+                self.tunnels.wrap(skb, found.id, found.direction, event.at)
+            }
             (Some(Role::Uplink), Pass::Received) => self.tunnels.arrives(skb, outer()),
             (Some(Role::Tunnel), Pass::Received) => {
                 if let Some(outer) = self.tunnels.unwrap(skb, event.at) {
@@ -30,7 +39,14 @@ impl Engine {
             }
             (Some(Role::Uplink), Pass::Sent) => {
                 if let Some((id, direction)) = self.tunnels.leaves(skb, event.at) {
-                    self.also_seen(Found { id, direction, by_isn: false }, &outer());
+                    self.also_seen(
+                        Found {
+                            id,
+                            direction,
+                            by_isn: false,
+                        },
+                        &outer(),
+                    );
                 }
             }
             _ => {}
@@ -39,7 +55,14 @@ impl Engine {
 
     fn also_seen(&mut self, inner: Found, outer: &Outer) {
         if let Some(flow) = self.flows.get_mut(inner.id) {
-            flow.saw(outer.at, outer.hook, inner.direction, outer.spot, outer.ifname.as_ref(), &outer.packet);
+            flow.saw(
+                outer.at,
+                outer.hook,
+                inner.direction,
+                outer.spot,
+                outer.ifname.as_ref(),
+                &outer.packet,
+            );
         }
     }
 }

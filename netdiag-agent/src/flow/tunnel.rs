@@ -35,7 +35,8 @@ impl Tunnels {
     /// An inner packet enters the tunnel's device.
     pub fn wrap(&mut self, skb: u64, flow: FlowId, direction: Direction, at: Ktime) {
         if self.wrapped.len() >= LIMIT {
-            self.wrapped.retain(|_, (_, _, then)| at.since(*then) < MOMENT);
+            self.wrapped
+                .retain(|_, (_, _, then)| at.since(*then) < MOMENT);
         }
         if self.wrapped.len() < LIMIT {
             self.wrapped.insert(skb, (flow, direction, at));
@@ -63,5 +64,37 @@ impl Tunnels {
     pub fn unwrap(&mut self, skb: u64, at: Ktime) -> Option<Outer> {
         let outer = self.arrived.remove(&skb)?;
         (at.since(outer.at) < MOMENT).then_some(outer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_used_again_later_is_another_packet() {
+        let mut tunnels = Tunnels::default();
+        let start = Ktime(1_000_000_000);
+        tunnels.wrap(7, FlowId(1), Direction::Original, start);
+        assert_eq!(tunnels.leaves(7, start.plus(Span::millis(6))), None);
+        tunnels.wrap(7, FlowId(1), Direction::Original, start);
+        let soon = start.plus(Span::millis(1));
+        assert_eq!(tunnels.leaves(8, soon), None);
+        assert_eq!(
+            tunnels.leaves(7, soon),
+            Some((FlowId(1), Direction::Original))
+        );
+        assert_eq!(tunnels.leaves(7, soon), None);
+    }
+
+    #[test]
+    fn what_never_came_out_makes_room() {
+        let mut tunnels = Tunnels::default();
+        for skb in 0..=LIMIT as u64 {
+            tunnels.wrap(skb, FlowId(1), Direction::Original, Ktime(skb * 1_000_000));
+        }
+        assert!(tunnels.wrapped.len() < LIMIT);
+        let last = LIMIT as u64;
+        assert!(tunnels.leaves(last, Ktime(last * 1_000_000)).is_some());
     }
 }

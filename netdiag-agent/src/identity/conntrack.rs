@@ -46,7 +46,12 @@ pub struct ConntrackEntry {
 
 impl ConntrackEntry {
     fn concerns(&self, address: IpAddr) -> bool {
-        let ends = [self.orig.src, self.orig.dst, self.answer.src, self.answer.dst];
+        let ends = [
+            self.orig.src,
+            self.orig.dst,
+            self.answer.src,
+            self.answer.dst,
+        ];
         ends.iter().any(|end| end.ip() == address)
     }
 }
@@ -91,6 +96,12 @@ fn delta(
     keep: impl Fn(&ConntrackEntry) -> bool + Send,
 ) -> Result<Delta, IdentityError> {
     let entries = dump(namespace, LIMIT, keep)?;
+    if entries.len() >= LIMIT {
+        tracing::warn!(
+            "{}: more than {LIMIT} connections of interest; the rest is not known",
+            namespace.label()
+        );
+    }
     Ok(Delta::Connections {
         netns: namespace.netns(),
         entries: entries.into_iter().map(Conntrack::from).collect(),

@@ -25,14 +25,24 @@ impl Rule for LinkDown {
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let wanted = |kind| matches!(kind, DropKind::LinkDown | DropKind::Qdisc | DropKind::Neighbour);
+        let wanted = |kind| {
+            matches!(
+                kind,
+                DropKind::LinkDown | DropKind::Qdisc | DropKind::Neighbour
+            )
+        };
         let found = case.death_of(wanted)?;
         let link = link(case, found);
         let down = link.is_some_and(|link| !link.up);
         if found.group.kind != DropKind::LinkDown && !down {
             return None;
         }
-        let device = found.group.ifname.as_deref().or(link.map(|link| link.name.as_ref())).unwrap_or("DEVICE");
+        let device = found
+            .group
+            .ifname
+            .as_deref()
+            .or(link.map(|link| link.name.as_ref()))
+            .unwrap_or("DEVICE");
         let component = Component {
             kind: "interface".to_owned(),
             name: Some(device.to_owned()),
@@ -40,9 +50,16 @@ impl Rule for LinkDown {
         };
         let mut finding = death(self.cause(), found).component(component);
         if down {
-            finding = finding.evidence("netlink", None, format!("{device} is down or has no carrier"));
+            finding = finding.evidence(
+                "netlink",
+                None,
+                format!("{device} is down or has no carrier"),
+            );
         }
-        let commands = [format!("ip -d link show {device}"), format!("ip link set {device} up")];
+        let commands = [
+            format!("ip -d link show {device}"),
+            format!("ip link set {device} up"),
+        ];
         Some(finding.remedy(format!("{device} is down or has no carrier"), commands))
     }
 }

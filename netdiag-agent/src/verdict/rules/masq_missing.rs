@@ -29,13 +29,19 @@ impl Rule for MasqMissing {
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let from_pod = case.initiator().is_some_and(|namespace| namespace.kind == NamespaceKind::Pod);
+        let from_pod = case
+            .initiator()
+            .is_some_and(|namespace| namespace.kind == NamespaceKind::Pod);
         if !unanswered(case) || !from_pod || case.responder().is_some() {
             return None;
         }
         let left = untranslated(case.flow)?;
         let to = case.responder_address();
-        let peers: Vec<_> = case.others.iter().filter(|other| is_peer(case, other, left, to)).collect();
+        let peers: Vec<_> = case
+            .others
+            .iter()
+            .filter(|other| is_peer(case, other, left, to))
+            .collect();
         let translated = peers.iter().filter(|peer| is_translated(peer)).count();
         if translated == 0 || translated < peers.len() {
             return None;
@@ -57,12 +63,24 @@ impl Rule for MasqMissing {
             .suspect("masquerade_exemption", format!("a rule lets {to} out of {uplink} before MASQUERADE or SNAT; the nat table's counters decide"))
             .suspect("return_route", format!("if {to} is exempt on purpose, the other side needs a route back to {source}"))
             .suspect("dead_peer", format!("{to} may be down; a trace or capture there decides"));
-        let tool = if source.is_ipv6() { "ip6tables" } else { "iptables" };
+        let tool = if source.is_ipv6() {
+            "ip6tables"
+        } else {
+            "iptables"
+        };
         let commands = [
             format!("{tool} -t nat -nvL POSTROUTING --line-numbers"),
-            format!("{} route get {to} from {source} # on the other side: the way back", ip(to)),
+            format!(
+                "{} route get {to} from {source} # on the other side: the way back",
+                ip(to)
+            ),
         ];
-        Some(finding.remedy(format!("{source} left by {uplink} untranslated towards {to}: SNAT seems to be missing"), commands))
+        Some(finding.remedy(
+            format!(
+                "{source} left by {uplink} untranslated towards {to}: SNAT seems to be missing"
+            ),
+            commands,
+        ))
     }
 }
 
@@ -75,7 +93,8 @@ fn untranslated(flow: &Flow) -> Option<&Sighting> {
 }
 
 fn exits(flow: &Flow) -> impl Iterator<Item = &Sighting> {
-    flow.of(Direction::Original).filter(|s| s.spot.leg == Leg::Node && s.spot.hop == HopName::NicEgress)
+    flow.of(Direction::Original)
+        .filter(|s| s.spot.leg == Leg::Node && s.spot.hop == HopName::NicEgress)
 }
 
 fn is_translated(flow: &Flow) -> bool {
@@ -84,18 +103,26 @@ fn is_translated(flow: &Flow) -> bool {
 
 /// Another connection of a pod out of the same uplink, to a destination that would be treated alike.
 fn is_peer(case: &Case<'_>, other: &Flow, left: &Sighting, to: IpAddr) -> bool {
-    let from_pod = case.inventory.owner_of(other.tuple.src.ip()).is_some_and(|n| n.kind == NamespaceKind::Pod);
+    let from_pod = case
+        .inventory
+        .owner_of(other.tuple.src.ip())
+        .is_some_and(|n| n.kind == NamespaceKind::Pod);
     // A flow that is lost in the same way proves nothing about what is due.
     let counts = is_translated(other) || other.of(Direction::Reply).next().is_some();
-    let there = exits(other).any(|s| s.spot.ifindex == left.spot.ifindex && alike(s.tuple.dst.ip(), to));
+    let there =
+        exits(other).any(|s| s.spot.ifindex == left.spot.ifindex && alike(s.tuple.dst.ip(), to));
     other.id != case.flow.id && from_pod && counts && there
 }
 
 /// Private networks are exempt from SNAT one by one, the Internet as a whole is not.
 fn alike(a: IpAddr, b: IpAddr) -> bool {
     match (a, b) {
-        (IpAddr::V4(x), IpAddr::V4(y)) if !is_public(a) || !is_public(b) => x.octets()[..3] == y.octets()[..3],
-        (IpAddr::V6(x), IpAddr::V6(y)) if !is_public(a) || !is_public(b) => x.segments()[..4] == y.segments()[..4],
+        (IpAddr::V4(x), IpAddr::V4(y)) if !is_public(a) || !is_public(b) => {
+            x.octets()[..3] == y.octets()[..3]
+        }
+        (IpAddr::V6(x), IpAddr::V6(y)) if !is_public(a) || !is_public(b) => {
+            x.segments()[..4] == y.segments()[..4]
+        }
         _ => a.is_ipv4() == b.is_ipv4(),
     }
 }

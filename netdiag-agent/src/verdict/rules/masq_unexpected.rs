@@ -35,11 +35,19 @@ impl Rule for MasqUnexpected {
             return None;
         }
         let (before, after) = (nat.before.ip(), nat.after.ip());
-        let tool = if before.is_ipv6() { "ip6tables" } else { "iptables" };
+        let tool = if before.is_ipv6() {
+            "ip6tables"
+        } else {
+            "iptables"
+        };
         Some(Remark {
             cause: self.cause(),
-            caveat: format!("the other pod sees {after} instead of {before}: SNAT between two pods of this node"),
-            summary: format!("exempt the pod network from the SNAT that makes {before} appear as {after}"),
+            caveat: format!(
+                "the other pod sees {after} instead of {before}: SNAT between two pods of this node"
+            ),
+            summary: format!(
+                "exempt the pod network from the SNAT that makes {before} appear as {after}"
+            ),
             commands: vec![format!("{tool} -t nat -nvL POSTROUTING --line-numbers")],
         })
     }

@@ -56,12 +56,21 @@ impl Rule for SnatPortsExhausted {
             .remedy(summary, commands);
         let ports = held_ports(case, &tuple);
         if !ports.is_empty() {
-            let list = ports.iter().take(8).map(u16::to_string).collect::<Vec<_>>().join(", ");
+            let list = ports
+                .iter()
+                .take(8)
+                .map(u16::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
             let more = if ports.len() > 8 { " …" } else { "" };
             finding = finding.evidence(
                 "conntrack_table",
                 None,
-                format!("{} source port(s) of {source} towards {} taken: {list}{more}", ports.len(), tuple.dst),
+                format!(
+                    "{} source port(s) of {source} towards {} taken: {list}{more}",
+                    ports.len(),
+                    tuple.dst
+                ),
             );
         }
         if found.group.count < 2 && !others_clash(case, &tuple) {
@@ -75,10 +84,15 @@ impl Rule for SnatPortsExhausted {
 /// Another connection to the same destination met the same end: no race of two packets.
 fn others_clash(case: &Case<'_>, tuple: &Tuple) -> bool {
     let same = |group: &DropGroup| {
-        let towards = group.packet.as_ref().is_some_and(|packet| packet.tuple.dst == tuple.dst);
+        let towards = group
+            .packet
+            .as_ref()
+            .is_some_and(|packet| packet.tuple.dst == tuple.dst);
         towards && is_clash(group)
     };
-    case.others.iter().any(|flow| flow.id != case.flow.id && flow.drops.iter().any(same))
+    case.others
+        .iter()
+        .any(|flow| flow.id != case.flow.id && flow.drops.iter().any(same))
 }
 
 /// Translated, but not in the table: only the insertion is left to fail.
@@ -86,14 +100,21 @@ fn is_clash(group: &DropGroup) -> bool {
     let translated = |status: CtStatus| {
         status.has(CtStatus::SRC_NAT | CtStatus::SRC_NAT_DONE) && !status.has(CtStatus::CONFIRMED)
     };
-    group.spot.hop == HopName::NfPostrouting && group.conntrack.is_some_and(|entry| translated(entry.status))
+    group.spot.hop == HopName::NfPostrouting
+        && group
+            .conntrack
+            .is_some_and(|entry| translated(entry.status))
 }
 
 /// The ports of the translated source that connections to this destination have, lowest first.
 fn held_ports(case: &Case<'_>, tuple: &Tuple) -> BTreeSet<u16> {
     let answers = case.inventory.connections().map(|entry| entry.answer);
     answers
-        .filter(|answer| answer.proto == tuple.proto && answer.src == tuple.dst && answer.dst.ip() == tuple.src.ip())
+        .filter(|answer| {
+            answer.proto == tuple.proto
+                && answer.src == tuple.dst
+                && answer.dst.ip() == tuple.src.ip()
+        })
         .map(|answer| answer.dst.port())
         .collect()
 }
