@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use crate::cli::{self, Command, Config, ReportFormat, exit};
 use crate::export::doctor::{Finding, Machine};
-use crate::{explain, export, identity, kernel, recording};
+use crate::{explain, export, identity, kernel, pcap, recording};
 
 /// Why a command could not do its work. One line each, and an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,8 @@ pub enum Error {
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]
     Recording(#[from] recording::Error),
+    #[error(transparent)]
+    Pcap(#[from] pcap::Error),
     #[error(transparent)]
     Explain(#[from] explain::UnknownCause),
     #[error("run {program}: {source}")]
@@ -52,7 +54,7 @@ impl Error {
         match self {
             Self::Cli(error) => error.exit_code(),
             Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) => exit::BLIND,
-            Self::Identity(_) | Self::Recording(_) | Self::Explain(_) | Self::Command { .. } | Self::Output(_) => {
+            Self::Identity(_) | Self::Recording(_) | Self::Pcap(_) | Self::Explain(_) | Self::Command { .. } | Self::Output(_) => {
                 exit::INPUT
             }
         }

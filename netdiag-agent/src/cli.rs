@@ -58,6 +58,8 @@ pub struct Trace {
     pub no_answer: Span,
     pub output: &'static Format,
     pub record: Option<PathBuf>,
+    /// Where the packets go, as pcapng.
+    pub pcap: Option<PathBuf>,
     pub verbose: bool,
 }
 
@@ -90,6 +92,7 @@ pub enum Until {
 pub struct Replay {
     pub files: Vec<PathBuf>,
     pub output: &'static Format,
+    pub pcap: Option<PathBuf>,
     pub verbose: bool,
 }
 

@@ -9,18 +9,21 @@ mod apply;
 mod judge;
 mod tunnels;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::event::{Event, HookId, Ktime, Span};
-use crate::flow::{FlowId, FlowTable, Tunnels};
+use crate::flow::{Flow, FlowId, FlowTable, Spot, Tunnels};
 use crate::inventory::{Delta, Inventory};
-use crate::verdict::{Neighbours, Verdict};
+use crate::verdict::{Neighbours, Verdict, build};
 
 /// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
 const HOLD: Span = Span::millis(15);
 
 /// Flows kept; the oldest makes room for the next.
 const MAX_FLOWS: usize = 16_384;
+
+/// Flows whose place another took, kept for the packets they hold.
+const MAX_GONE: usize = 1_024;
 
 /// Neighbour entries remembered.
 const MAX_NEIGHBOURS: usize = 4_096;
@@ -67,6 +70,8 @@ pub struct Engine {
     config: Config,
     inventory: Inventory,
     flows: FlowTable,
+    /// Flows no longer in the table that hold packets, oldest first.
+    gone: VecDeque<Flow>,
     neighbours: Neighbours,
     tunnels: Tunnels,
     /// Events not yet old enough, by time, CPU and order of arrival.
@@ -85,6 +90,7 @@ impl Engine {
             config,
             inventory: Inventory::default(),
             flows: FlowTable::new(MAX_FLOWS),
+            gone: VecDeque::new(),
             neighbours: Neighbours::new(),
             tunnels: Tunnels::default(),
             waiting: BTreeMap::new(),
@@ -104,7 +110,13 @@ impl Engine {
                 self.waiting
                     .insert((event.at, event.cpu, self.arrivals), event);
             }
-            Input::Inventory(delta) => self.inventory.apply(delta),
+            Input::Inventory(delta) => {
+                let rules = matches!(delta, Delta::Rules(_));
+                self.inventory.apply(delta);
+                if rules {
+                    self.reopen_firewall_deaths();
+                }
+            }
             Input::Lost { at, count, .. } => self.lost(at, count),
             Input::Tick(now) => {
                 let ripe = Ktime(now.0.saturating_sub(HOLD.0));
@@ -129,8 +141,31 @@ impl Engine {
         self.flows.iter().count()
     }
 
+    /// What is known of each flow, under the uuid of its verdict: those in the table, and the last that left it and hold
+    /// packets.
+    pub fn flows(&self) -> impl Iterator<Item = (String, &Flow)> {
+        let all = self.gone.iter().chain(self.flows.iter());
+        all.map(|flow| (build::uuid(&self.inventory, flow), flow))
+    }
+
+    /// Where on its way the packet of an event was.
+    pub fn spot_of(&self, event: &Event) -> Option<Spot> {
+        self.spot(event, event.packet.as_ref()?)
+    }
+
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// A flow leaves the table.
+    fn bury(&mut self, flow: Flow) {
+        let mut packets = flow.history.iter().filter_map(|event| event.packet.as_ref());
+        if packets.any(|packet| packet.snap.is_some()) {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.pop_front();
+            }
+            self.gone.push_back(flow);
+        }
     }
 
     /// Many losses at one time count as one entry; the list stays as short as the trace is in ticks.

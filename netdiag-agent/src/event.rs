@@ -179,6 +179,8 @@ pub struct Packet {
     pub mark: u32,
     /// Address of the skb, the packet's identity within one pass through the stack; `None` at TC.
     pub skb: Option<u64>,
+    /// Its first bytes from the network header on, where the packets themselves were asked for. No verdict rests on them.
+    pub snap: Option<Arc<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,6 +323,8 @@ pub struct Route {
     pub output: Option<Arc<str>>,
     /// Positive errno of an error route, 0 for a usable one.
     pub error: u16,
+    /// Interface it leads out by; for local delivery the one the packet came in by.
+    pub oif: Option<IfIndex>,
 }
 
 /// Neighbour states, `NUD_*` of `linux/neighbour.h`.

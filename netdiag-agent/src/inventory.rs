@@ -9,6 +9,7 @@ use std::sync::Arc;
 mod connections;
 
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
+use crate::ruleset::Reading;
 
 pub use connections::Connections;
 
@@ -36,6 +37,8 @@ pub enum Delta {
         at: Ktime,
         values: BTreeMap<String, u64>,
     },
+    /// The packet filter of a namespace; the first is what counters are compared with.
+    Rules(Arc<Reading>),
     /// Replaces the foreign BPF programs attached to an interface.
     Programs {
         netns: Netns,
@@ -138,7 +141,15 @@ pub struct Inventory {
     listeners: BTreeMap<Netns, Vec<Listener>>,
     counters: BTreeMap<Netns, CounterPair>,
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
+    rules: BTreeMap<Netns, Rules>,
     connections: BTreeMap<Netns, Connections>,
+}
+
+/// The packet filter of a namespace before, and after the latest drop.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub before: Arc<Reading>,
+    pub after: Arc<Reading>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -181,6 +192,10 @@ impl Inventory {
                     latest: BTreeMap::new(),
                 });
                 pair.latest = values;
+            }
+            Delta::Rules(reading) => {
+                let before = self.rules.get(&reading.netns).map_or_else(|| Arc::clone(&reading), |rules| Arc::clone(&rules.before));
+                self.rules.insert(reading.netns, Rules { before, after: reading });
             }
             Delta::Programs {
                 netns,
@@ -235,6 +250,11 @@ impl Inventory {
     /// Empty when unknown: a rule may say what listens, never that nothing does.
     pub fn listeners(&self, netns: Netns) -> &[Listener] {
         self.listeners.get(&netns).map_or(&[], Vec::as_slice)
+    }
+
+    /// `None`: not read, or not readable.
+    pub fn rules(&self, netns: Netns) -> Option<&Rules> {
+        self.rules.get(&netns)
     }
 
     pub fn programs(&self, netns: Netns, ifindex: IfIndex) -> &[Program] {

@@ -14,6 +14,7 @@
 //! - [`engine`]: the one door into the core. Sorts events of all CPUs by time, finds each one's [`flow`], and asks the
 //!   rules of [`verdict`] once a flow's evidence has settled.
 //! - [`export`], [`recording`]: the only places where core types meet serde, in mirror types.
+//! - [`pcap`]: the packets behind the verdicts as a pcapng file, from the flows' histories when all is decided.
 //! - [`app`]: the only module that knows all the others.
 //!
 //! # Invariants (`cargo xtask lint` checks the first two)
@@ -40,6 +41,8 @@ pub mod flow;
 pub mod identity;
 pub mod inventory;
 pub mod kernel;
+pub mod pcap;
 pub mod recording;
 pub mod replay;
+pub mod ruleset;
 pub mod verdict;

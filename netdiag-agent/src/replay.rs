@@ -15,8 +15,17 @@ use crate::verdict::Verdict;
 /// flows are decided as if the trace had ended there. Where it broke off within a line, that is then the error.
 pub fn replay<R: BufRead>(
     reader: Reader<R>,
-    mut decided: impl FnMut(&Verdict, &Inventory),
+    decided: impl FnMut(&Verdict, &Inventory),
 ) -> Result<(), Error> {
+    let (_, end) = engine_after(reader, decided);
+    end
+}
+
+/// As [`replay`], with the engine as it is when all is decided.
+pub fn engine_after<R: BufRead>(
+    reader: Reader<R>,
+    mut decided: impl FnMut(&Verdict, &Inventory),
+) -> (Engine, Result<(), Error>) {
     let mut engine = Engine::new(reader.config());
     let mut step = |input: Input| {
         for verdict in engine.step(input) {
@@ -39,7 +48,7 @@ pub fn replay<R: BufRead>(
     if !stopped {
         step(Input::Stop(latest));
     }
-    fault.map_or(Ok(()), Err)
+    (engine, fault.map_or(Ok(()), Err))
 }
 
 /// All verdicts of a recording, every revision of each.
@@ -111,6 +120,7 @@ mod tests {
                 fragment: false,
                 mark: 0,
                 skb: None,
+                snap: None,
             }),
             conntrack: None,
             detail,

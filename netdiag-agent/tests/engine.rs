@@ -149,6 +149,7 @@ impl Story {
                 fragment: false,
                 mark: 0,
                 skb: None,
+                snap: None,
             }),
             conntrack: ct,
             detail,

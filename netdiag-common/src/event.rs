@@ -2,6 +2,7 @@
 //!
 //! One fixed header for every hook ([`Record`]), followed by a tail in two cases: the kernel stack of a drop
 //! ([`StackRecord`]) and the start of a DNS message ([`DnsRecord`]). The agent tells them apart by `tail`.
+//! Where the packets themselves were asked for, the first bytes of one follow each of the three ([`Snapped`]).
 
 use crate::tuple::Tuple;
 
@@ -18,6 +19,9 @@ pub const FLAG_FRAGMENT: u16 = 1 << 4;
 /// `flags`: may not be fragmented on the way: the IPv4 bit, and all of IPv6.
 pub const FLAG_DF: u16 = 1 << 5;
 
+/// `flags`: a [`Snap`] follows the record and its tail.
+pub const FLAG_SNAP: u16 = 1 << 6;
+
 pub const TAIL_NONE: u8 = 0;
 pub const TAIL_STACK: u8 = 1;
 pub const TAIL_DNS: u8 = 2;
@@ -26,6 +30,9 @@ pub const TAIL_DNS: u8 = 2;
 pub const STACK_DEPTH: usize = 20;
 /// Bytes kept of a DNS message: header, one name of usual length, type and class.
 pub const DNS_BYTES: usize = 128;
+
+/// Bytes kept of a packet: IPv6, an extension header or two, and TCP with all its options.
+pub const SNAP_BYTES: usize = 128;
 
 /// One sighting or state change.
 #[repr(C)]
@@ -77,7 +84,9 @@ pub struct Record {
     pub tail: u8,
     pub _pad: u8,
     pub ct_zone: u16,
-    pub _pad2: [u8; 6],
+    pub _pad2: [u8; 2],
+    /// Index of `skb_dst(skb)->dev`: the interface the packet is to leave by (or the one it came in by, for local delivery).
+    pub dst_ifindex: u32,
     pub ifname: [u8; 16],
     pub packet: Tuple,
     pub inner: Tuple,
@@ -112,6 +121,28 @@ pub struct DnsRecord {
 
 const _: () = assert!(size_of::<DnsRecord>() == 288 + DNS_BYTES);
 
+/// The start of a packet, from its network header on.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Snap {
+    /// Bytes that are the packet's; whatever lay behind them in memory follows. 0: the hook has no packet.
+    pub len: u32,
+    pub _pad: u32,
+    pub bytes: [u8; SNAP_BYTES],
+}
+
+const _: () = assert!(size_of::<Snap>() == 8 + SNAP_BYTES);
+
+/// A [`Record`], [`StackRecord`] or [`DnsRecord`] with the start of its packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Snapped<T> {
+    pub entry: T,
+    pub snap: Snap,
+}
+
+const _: () = assert!(size_of::<Snapped<Record>>() == size_of::<Record>() + size_of::<Snap>());
+
 /// Per-flow counters kept at TC for packets that are not events.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,25 +155,34 @@ pub struct FlowStats {
 
 const _: () = assert!(size_of::<FlowStats>() == 24);
 
-/// Key of the per-flow counters: one direction at one interface.
+/// Key of the per-flow counters: one direction at one interface. A map per family, because hashing the key is most of
+/// what a packet costs. Addresses as they stand in the packet.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowStatsKey {
-    pub tuple: Tuple,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey<A> {
+    pub saddr: A,
+    pub daddr: A,
+    /// Source and destination port as they stand in the packet.
+    pub ports: u32,
     pub ifindex: u32,
+    pub proto: u32,
     /// 0 ingress, 1 egress.
     pub egress: u32,
 }
 
-const _: () = assert!(size_of::<FlowStatsKey>() == 48);
+pub type FlowKey4 = FlowKey<u32>;
+pub type FlowKey6 = FlowKey<[u32; 4]>;
+
+const _: () = assert!(size_of::<FlowKey4>() == 24);
+const _: () = assert!(size_of::<FlowKey6>() == 48);
 
 /// Key of the pacing map: one direction of a flow at one interface, as seen by one hook.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PaceKey {
     pub tuple: Tuple,
-    pub netns: u32,
-    pub ifindex: u32,
+    /// Address of the device, or the namespace.
+    pub place: u64,
     pub hook: u32,
     pub _pad: u32,
 }
@@ -165,5 +205,7 @@ mod pod {
     // SAFETY: repr(C), only integers, padding explicit.
     unsafe impl aya::Pod for super::FlowStats {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::FlowStatsKey {}
+    unsafe impl aya::Pod for super::FlowKey4 {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FlowKey6 {}
 }

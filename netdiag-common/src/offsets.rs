@@ -38,6 +38,8 @@ offsets! {
     skb_refdst = "sk_buff._skb_refdst";
     skb_sk = "sk_buff.sk";
     skb_data = "sk_buff.data";
+    /// An offset from `head`, as on every 64-bit kernel.
+    skb_tail = "sk_buff.tail";
     sock_net = "sock.__sk_common.skc_net";
     sock_family = "sock.__sk_common.skc_family";
     sock_saddr = "sock.__sk_common.skc_rcv_saddr";

@@ -7,7 +7,7 @@ pub const FOLLOW_ANY: u32 = 1;
 
 /// `NETNS` value: events of this namespace are wanted.
 pub const NETNS_WANTED: u32 = 1 << 0;
-/// `NETNS` value: a pod's, not the node's. Whatever a process in it opens is the pod's traffic.
+/// `NETNS` value: a pod's, not the node's.
 pub const NETNS_POD: u32 = 1 << 1;
 /// `NETNS` value: the traced pod's. Its packets are wanted whatever source address they claim.
 pub const NETNS_TRACED: u32 = 1 << 2;
@@ -32,6 +32,8 @@ pub struct Settings {
     pub any_address: u32,
     /// 1 when the `TARGETS` map narrows the flows to follow.
     pub targets: u32,
+    /// 1 when the first bytes of each packet are wanted.
+    pub snap: u32,
 }
 
 impl Settings {
@@ -46,10 +48,11 @@ impl Settings {
         reason_netfilter_drop: u32::MAX,
         any_address: 0,
         targets: 0,
+        snap: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 8 * 4);
+const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 9 * 4);
 
 /// Key of `TARGETS` (value unused): a destination the user asked for. Port 0 means any port, the zero address any address.
 #[repr(C)]

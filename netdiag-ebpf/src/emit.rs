@@ -7,12 +7,13 @@ use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use core::ptr;
 use netdiag_common::event::{
-    DnsRecord, FLAG_CT, FLAG_DST, FLAG_TUPLE, Record, STACK_DEPTH, StackRecord, TAIL_DNS,
-    TAIL_NONE, TAIL_STACK,
+    DnsRecord, FLAG_CT, FLAG_DST, FLAG_SNAP, FLAG_TUPLE, Record, SNAP_BYTES, STACK_DEPTH, Snap,
+    Snapped, StackRecord, TAIL_DNS, TAIL_NONE, TAIL_STACK,
 };
 use netdiag_common::hook::HookId;
 use netdiag_common::offsets::ABSENT;
 
+use crate::log;
 use crate::maps::{EVENTS, LOST, MAP_FULL, SEEN, setting};
 use crate::skb::{Sighting, dst, field};
 
@@ -27,59 +28,111 @@ pub struct Report {
 /// A sighting without a tail.
 #[inline(always)]
 pub fn event(hook: HookId, seen: &Sighting, report: Report) {
-    bump(&SEEN, hook);
-    let Some(mut entry) = EVENTS.reserve::<Record>(0) else {
-        bump(&LOST, hook);
-        return;
-    };
-    // SAFETY: the reservation is as large as a record.
-    unsafe { fill(entry.as_mut_ptr(), hook, seen, report, TAIL_NONE) };
-    entry.submit(0);
+    log::event(hook, seen, report);
+    entry(
+        hook,
+        // SAFETY: the reservation is as large as a record.
+        |record: *mut Record| unsafe { fill(record, hook, seen, report, TAIL_NONE) },
+        |snap| kernel_snap(seen, snap),
+    );
+}
+
+/// A sighting by a TC program, which reads its packet by a way of its own: `snap` does.
+#[inline(always)]
+pub fn event_at_tc(hook: HookId, seen: &Sighting, snap: impl FnOnce(*mut Snap)) {
+    log::event(hook, seen, Report::default());
+    entry(
+        hook,
+        // SAFETY: the reservation is as large as a record.
+        |record: *mut Record| unsafe { fill(record, hook, seen, Report::default(), TAIL_NONE) },
+        snap,
+    );
 }
 
 /// A sighting with the kernel stack that led to it.
 #[inline(always)]
 pub fn event_with_stack(ctx: *mut c_void, hook: HookId, seen: &Sighting, report: Report) {
-    bump(&SEEN, hook);
-    let Some(mut entry) = EVENTS.reserve::<StackRecord>(0) else {
-        bump(&LOST, hook);
-        return;
+    log::event(hook, seen, report);
+    let write = |record: *mut StackRecord| {
+        // SAFETY: the reservation is as large as the record; the helper is told the size of the stack field.
+        unsafe {
+            fill(&raw mut (*record).record, hook, seen, report, TAIL_STACK);
+            let stack = &raw mut (*record).stack;
+            ptr::write_bytes(stack, 0, 1);
+            bpf_get_stack(ctx, stack.cast(), (8 * STACK_DEPTH) as u32, 0);
+        }
     };
-    let record = entry.as_mut_ptr();
-    // SAFETY: the reservation is as large as the record; the helper is told the size of the stack field.
-    unsafe {
-        fill(&raw mut (*record).record, hook, seen, report, TAIL_STACK);
-        let stack = &raw mut (*record).stack;
-        ptr::write_bytes(stack, 0, 1);
-        bpf_get_stack(ctx, stack.cast(), (8 * STACK_DEPTH) as u32, 0);
-    }
-    entry.submit(0);
+    entry(hook, write, |snap| kernel_snap(seen, snap));
 }
 
 /// A DNS message; `payload` fills the bytes and returns how many it wrote.
 #[inline(always)]
-pub fn event_with_dns(hook: HookId, seen: &Sighting, payload: impl FnOnce(*mut u8) -> u32) {
-    bump(&SEEN, hook);
-    let Some(mut entry) = EVENTS.reserve::<DnsRecord>(0) else {
-        bump(&LOST, hook);
-        return;
+pub fn event_with_dns(
+    hook: HookId,
+    seen: &Sighting,
+    payload: impl FnOnce(*mut u8) -> u32,
+    snap: impl FnOnce(*mut Snap),
+) {
+    log::event(hook, seen, Report::default());
+    let write = |record: *mut DnsRecord| {
+        // SAFETY: the reservation is as large as the record.
+        unsafe {
+            fill(
+                &raw mut (*record).record,
+                hook,
+                seen,
+                Report::default(),
+                TAIL_DNS,
+            );
+            let bytes = &raw mut (*record).payload;
+            ptr::write_bytes(bytes, 0, 1);
+            (*record)._pad = 0;
+            (*record).payload_len = payload(bytes.cast());
+        }
     };
-    let record = entry.as_mut_ptr();
-    // SAFETY: the reservation is as large as the record.
-    unsafe {
-        fill(
-            &raw mut (*record).record,
-            hook,
-            seen,
-            Report::default(),
-            TAIL_DNS,
-        );
-        let bytes = &raw mut (*record).payload;
-        ptr::write_bytes(bytes, 0, 1);
-        (*record)._pad = 0;
-        (*record).payload_len = payload(bytes.cast());
+    entry(hook, write, snap);
+}
+
+/// Reserves, fills and submits. Which of the two sizes is a constant for the verifier, so it walks one way only.
+#[inline(always)]
+fn entry<T: 'static>(hook: HookId, write: impl FnOnce(*mut T), snap: impl FnOnce(*mut Snap)) {
+    bump(&SEEN, hook);
+    if setting!(snap) == 0 {
+        let Some(mut entry) = EVENTS.reserve::<T>(0) else {
+            bump(&LOST, hook);
+            return;
+        };
+        write(entry.as_mut_ptr());
+        entry.submit(0);
+    } else {
+        let Some(mut entry) = EVENTS.reserve::<Snapped<T>>(0) else {
+            bump(&LOST, hook);
+            return;
+        };
+        let whole = entry.as_mut_ptr();
+        // SAFETY: the reservation is as large as both.
+        unsafe {
+            write(&raw mut (*whole).entry);
+            snap(&raw mut (*whole).snap);
+        }
+        entry.submit(0);
     }
-    entry.submit(0);
+}
+
+/// Copies the start of the packet. Always the same number of bytes: behind an skb's data lies `struct skb_shared_info`,
+/// larger than that, so the read stays inside the allocation. A hook without an skb reads address 0, which gives none.
+#[inline(always)]
+fn kernel_snap(seen: &Sighting, snap: *mut Snap) {
+    let head: usize = field(seen.skb, setting!(offsets.skb_head));
+    let tail: u32 = field(seen.skb, setting!(offsets.skb_tail));
+    let start = seen.packet.net.start;
+    // SAFETY: the callers' reservation; the helper checks the address and zeroes the target when it is bad.
+    unsafe {
+        (*snap).len = tail.saturating_sub(start).min(seen.packet.net.len);
+        (*snap)._pad = 0;
+        let bytes: *mut [u8; SNAP_BYTES] = &raw mut (*snap).bytes;
+        let _ = bpf_probe_read_kernel_buf((head + start as usize) as *const u8, &mut *bytes);
+    }
 }
 
 /// Counts an event for which there was not even working memory; it is seen and lost.
@@ -118,6 +171,9 @@ unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Repor
     if conntrack.present != 0 {
         flags |= FLAG_CT;
     }
+    if setting!(snap) != 0 {
+        flags |= FLAG_SNAP;
+    }
     // SAFETY: the caller's promise.
     unsafe {
         (*record).ktime = bpf_ktime_get_ns();
@@ -125,12 +181,15 @@ unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Repor
         (*record).hook = hook as u16;
         (*record).tail = tail;
         (*record)._pad = 0;
-        (*record)._pad2 = [0; 6];
+        (*record)._pad2 = [0; 2];
         (*record).skb = if is_tc(hook) { 0 } else { seen.skb as u64 };
         (*record).location = report.location;
         (*record).value = report.value;
         (*record).netns = seen.netns;
-        (*record).ifindex = seen.ifindex;
+        (*record).ifindex = match seen.ifindex {
+            0 => field(seen.dev, setting!(offsets.dev_ifindex)),
+            known => known,
+        };
         (*record).iif = field(seen.skb, setting!(offsets.skb_iif));
         (*record).mark = field(seen.skb, setting!(offsets.skb_mark));
         (*record).len = packet.net.len;
@@ -163,6 +222,8 @@ unsafe fn fill_route(record: *mut Record, dst: usize) -> u16 {
         (*record).dst_input = field(dst, setting!(offsets.dst_input));
         (*record).dst_output = field(dst, setting!(offsets.dst_output));
         (*record).dst_error = field(dst, setting!(offsets.dst_error));
+        let dev: usize = field(dst, setting!(offsets.dst_dev));
+        (*record).dst_ifindex = field(dev, setting!(offsets.dev_ifindex));
     }
     if dst == 0 { 0 } else { FLAG_DST }
 }

@@ -7,20 +7,28 @@
 //! | `skb`, `sock` | kernel structs → what an event says, at offsets resolved for the running kernel |
 //! | `follow` | the filter: is this packet part of a flow we watch? |
 //! | `scratch` | the memory for it |
+//! | `account` | per-flow counters, the fast path of TC |
 //! | `emit` | the only place that reserves, fills and submits |
+//! | `log` | debug lines |
 //! | `hooks/*` | the programs, one kernel subsystem per file |
 //!
 //! Programs on tracepoints see the whole machine, so each asks for the namespace first.
 #![no_std]
 #![no_main]
 #![expect(
-    clippy::inline_always,
-    reason = "stack and verifier budgets decide what is a function of its own"
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand programs their context by value"
+)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a map key given by value is copied once more, on a stack of 512 bytes"
 )]
 
+mod account;
 mod emit;
 mod follow;
 mod hooks;
+mod log;
 mod maps;
 mod packet;
 mod scratch;

@@ -205,16 +205,17 @@ const fn is_tag(protocol: u16) -> bool {
 #[inline(never)]
 fn network<B: Bytes>(bytes: B, at: u32, tuple: &mut Tuple, net: &mut Network) -> bool {
     net.start = at;
-    match bytes.read::<u8>(at) >> 4 {
-        4 => ipv4(bytes, at, tuple, net),
+    // One read for the family and, most of the time, the whole header.
+    let header = bytes.read::<Ipv4Hdr>(at);
+    match header.vihl >> 4 {
+        4 => ipv4(&header, at, tuple, net),
         6 => ipv6(bytes, at, tuple, net),
         _ => false,
     }
 }
 
 #[inline(always)]
-fn ipv4<B: Bytes>(bytes: B, at: u32, tuple: &mut Tuple, net: &mut Network) -> bool {
-    let header = bytes.read::<Ipv4Hdr>(at);
+fn ipv4(header: &Ipv4Hdr, at: u32, tuple: &mut Tuple, net: &mut Network) -> bool {
     let header_len = u32::from(header.vihl & 0x0f) * 4;
     if header_len < 20 {
         return false;
@@ -245,20 +246,20 @@ fn ipv6<B: Bytes>(bytes: B, at: u32, tuple: &mut Tuple, net: &mut Network) -> bo
     net.ttl = header.hop_limit;
     // IPv6 has no DF bit because every packet has it.
     net.flags |= FLAG_DF;
-    let mut next = header.next_hdr;
+    let mut following = header.next_hdr;
     let mut here = at + 40;
     for _ in 0..MAX_EXTENSIONS {
-        match next {
+        match following {
             // Hop-by-hop, routing, destination options.
             0 | 43 | 60 => {
-                let [following, len] = bytes.read::<[u8; 2]>(here);
-                next = following;
+                let [upper, len] = bytes.read::<[u8; 2]>(here);
+                following = upper;
                 here += (u32::from(len) + 1) * 8;
             }
             // Fragment.
             44 => {
                 let fragment = bytes.read::<[u8; 8]>(here);
-                next = fragment[0];
+                following = fragment[0];
                 here += 8;
                 if u16::from_be_bytes([fragment[2], fragment[3]]) & 0xfff8 != 0 {
                     net.flags |= FLAG_FRAGMENT;
@@ -267,14 +268,14 @@ fn ipv6<B: Bytes>(bytes: B, at: u32, tuple: &mut Tuple, net: &mut Network) -> bo
             }
             // Authentication header: its length counts 4-byte words.
             51 => {
-                let [following, len] = bytes.read::<[u8; 2]>(here);
-                next = following;
+                let [upper, len] = bytes.read::<[u8; 2]>(here);
+                following = upper;
                 here += (u32::from(len) + 2) * 4;
             }
             _ => break,
         }
     }
-    tuple.proto = next;
+    tuple.proto = following;
     net.transport = here;
     true
 }

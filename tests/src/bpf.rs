@@ -74,6 +74,15 @@ pub fn attach_dropper(
         .with_context(act)
 }
 
+/// Ids of all programs that tcx runs at an interface, ingress before egress; none on kernels without tcx.
+pub fn tcx_programs(netns: &Netns, interface: &str) -> Result<String> {
+    netns.within(|| {
+        let index = nix::net::if_::if_nametoindex(interface).context("look the interface up")?;
+        let ids = [ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS].map(|side| sys::attached(index, side));
+        Ok(format!("{:?}", ids.map(Result::unwrap_or_default)))
+    })
+}
+
 /// Whether this kernel has tcx: a link to interface 0 then fails for want of the interface, not of the attach type.
 pub fn has_tcx() -> bool {
     let attach = Attach::Tcx(Side::Ingress);

@@ -39,9 +39,31 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
+/// A string as it is, anything else as JSON writes it.
+fn word(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// By DESIGN §5.
 pub fn is_failing(verdict: &Value) -> bool {
     !matches!(text(verdict, "/outcome"), "DELIVERED" | "UNDETERMINED")
+}
+
+/// The verdict on one conversation.
+pub fn about<'a>(attempt: &Attempt, verdicts: &'a [Value]) -> Option<&'a Value> {
+    verdicts
+        .iter()
+        .find(|verdict| is_about(verdict, &attempt.step))
+}
+
+/// Checks what was said of one conversation.
+pub fn attempt(attempt: &Attempt, verdicts: &[Value]) -> Vec<String> {
+    match about(attempt, verdicts) {
+        Some(verdict) => against(&attempt.expect, verdict),
+        None => vec!["no verdict".to_owned()],
+    }
 }
 
 /// Checks all verdicts of a run against all its attempts.
@@ -162,7 +184,7 @@ fn hop(expect: &Expect, verdict: &Value) -> Vec<String> {
     let wrong = expect
         .component
         .iter()
-        .filter(|(key, value)| text(found, &format!("/component/{key}")) != *value);
+        .filter(|(key, value)| word(&found["component"][key]) != *value);
     wrong
         .map(|(key, value)| {
             format!(

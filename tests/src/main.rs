@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use netdiag_tests::plan::{Family, Topology};
 use netdiag_tests::runner::{self, Options, variant};
 use netdiag_tests::scenario::{self, Scenario};
-use netdiag_tests::send;
+use netdiag_tests::{needs, send};
 
 const USAGE: &str = "\
 usage: netdiag-lab list
-       netdiag-lab run [--record-dir DIR] [--no-trace] [--jobs N] [NAME…]
+       netdiag-lab run [--record-dir DIR] [--sample] [--no-trace] [--jobs N] [NAME…]
            NAME is a scenario or one variant of it (no_route, no_route_bridge_v4); all without NAME
        netdiag-lab send --report FILE [--netns NAME] [--node NAME] STEP…
            STEP is KIND:ADDRESS:PORT[,option…]: tcp:198.51.100.10:80,ttl=1";
@@ -58,7 +58,8 @@ fn list() {
 
 fn run(words: &[String]) -> Result<bool> {
     let mut options = Options::default();
-    let mut jobs = 4;
+    let mut jobs = 8;
+    let mut sample = false;
     let mut names = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -69,18 +70,31 @@ fn run(words: &[String]) -> Result<bool> {
         };
         match word.as_str() {
             "--record-dir" => options.record_dir = Some(PathBuf::from(value()?)),
+            "--sample" => sample = true,
             "--no-trace" => options.without_trace = true,
             "--jobs" => jobs = value()?.parse().context("--jobs wants a number")?,
             name => names.push(name),
         }
     }
-    let queue = chosen(&names)?;
+    let mut queue = chosen(&names)?;
+    if sample {
+        queue = one_of_each(&queue);
+    }
     ensure!(
         nix::unistd::geteuid().is_root(),
         "network namespaces need root"
     );
     let failed = work(queue, jobs, &options);
     Ok(failed == 0)
+}
+
+/// One variant of each scenario, by turns: enough for a recording of every cause.
+fn one_of_each(all: &[Variant]) -> Vec<Variant> {
+    let scenarios = all.chunk_by(|(one, ..), (next, ..)| one.name == next.name);
+    scenarios
+        .enumerate()
+        .map(|(turn, variants)| variants[turn % variants.len()])
+        .collect()
 }
 
 /// The variants named, or all.
@@ -106,40 +120,60 @@ fn chosen(names: &[&str]) -> Result<Vec<Variant>> {
         .collect())
 }
 
+enum Ending {
+    Passed,
+    Failed,
+    Skipped,
+}
+
 /// Runs the queue on some threads; returns how many failed.
 fn work(queue: Vec<Variant>, jobs: usize, options: &Options) -> usize {
-    let total = queue.len();
     let queue = Mutex::new(queue.into_iter());
-    let failed = Mutex::new(0);
-    let next = || {
-        queue
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .next()
-    };
+    let endings = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
-                while let Some((scenario, topology, family)) = next() {
-                    let name = variant(scenario, topology, family);
-                    match runner::run(scenario, topology, family, options) {
-                        Ok(passed) => println!("ok    {name} ({:.1} s)", passed.took.as_secs_f32()),
-                        Err(error) => {
-                            *failed
-                                .lock()
-                                .unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
-                            println!("FAIL  {name}\n{error:#}");
-                        }
-                    }
+                loop {
+                    let Some(next) = lock(&queue).next() else {
+                        break;
+                    };
+                    let ending = one(next, options);
+                    lock(&endings).push(ending);
                 }
             });
         }
     });
-    let failed = failed
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    println!("{} passed, {failed} failed", total - failed);
+    let endings = lock(&endings);
+    let count = |is: fn(&Ending) -> bool| endings.iter().filter(|ending| is(ending)).count();
+    let failed = count(|ending| matches!(ending, Ending::Failed));
+    println!(
+        "{} passed, {failed} failed, {} skipped",
+        count(|ending| matches!(ending, Ending::Passed)),
+        count(|ending| matches!(ending, Ending::Skipped)),
+    );
     failed
+}
+
+fn one((scenario, topology, family): Variant, options: &Options) -> Ending {
+    let name = variant(scenario, topology, family);
+    if let Some(why) = needs::missing(scenario) {
+        println!("skip  {name}: {why}");
+        return Ending::Skipped;
+    }
+    match runner::run(scenario, topology, family, options) {
+        Ok(passed) => {
+            println!("ok    {name} ({:.1} s)", passed.took.as_secs_f32());
+            Ending::Passed
+        }
+        Err(error) => {
+            println!("FAIL  {name}\n{error:#}");
+            Ending::Failed
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn send(words: &[String]) -> Result<()> {

@@ -6,7 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use netdiag::export::record::{Context as VerdictContext, FlowVerdict};
+use netdiag::recording::{Limits, Reader};
 use serde_json::{Map, Value, json};
+
+use crate::check;
 
 pub const RECORDING: &str = "recording.ndjson";
 pub const EXPECT: &str = "expect.json";
@@ -33,6 +37,48 @@ const STABLE_HOP: [&str; 5] = ["name", "action", "reply", "interface", "componen
 /// The checked-in scenario folders.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+/// Every scenario folder, in order of name.
+pub fn folders() -> Result<Vec<PathBuf>> {
+    let root = folder();
+    let entries = fs::read_dir(&root).with_context(|| format!("read {}", root.display()))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut folders: Vec<_> = paths.collect::<std::io::Result<_>>()?;
+    folders.retain(|path| path.join(RECORDING).is_file());
+    folders.sort();
+    Ok(folders)
+}
+
+/// The last revision of each verdict a recording yields, as JSON.
+pub fn verdicts(folder: &Path) -> Result<Vec<Value>> {
+    let path = folder.join(RECORDING);
+    let mut lines = Vec::new();
+    let mut failed = None;
+    let reader = Reader::open(&path, Limits::default())?;
+    netdiag::replay::replay(reader, |verdict, inventory| {
+        let record = FlowVerdict::from((verdict, &VerdictContext::from(inventory)));
+        match serde_json::to_value(record) {
+            Ok(line) => lines.push(line),
+            Err(error) => failed = Some(error),
+        }
+    })?;
+    match failed {
+        Some(error) => Err(error).context("write a verdict as JSON"),
+        None => Ok(check::last_revisions(lines)),
+    }
+}
+
+/// Replays a folder and says where it differs from its expectation.
+pub fn differences(folder: &Path) -> Result<Vec<String>> {
+    let path = folder.join(EXPECT);
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let expected: Value =
+        serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
+    Ok(missing(
+        &expected,
+        &json!({ "verdicts": verdicts(folder)? }),
+    ))
 }
 
 /// Leaves a scenario folder: the recording of a run and what was said in it.

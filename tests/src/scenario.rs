@@ -1,12 +1,13 @@
 //! What is broken, what is tried, and what must be said about it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::Result;
 
 use crate::faults::{Case, Place};
 use crate::needs::Need;
-use crate::plan::{Family, Topology};
+use crate::plan::{Family, Plan, Topology};
 use crate::step::{Answer, Kind, Step};
 use crate::table::SCENARIOS;
 
@@ -112,6 +113,24 @@ impl Scenario {
             .iter()
             .flat_map(move |&topology| families.iter().map(move |&family| (topology, family)))
     }
+}
+
+/// Every cause some scenario expects.
+pub fn causes() -> BTreeSet<&'static str> {
+    let expected = |scenario: &'static Scenario| {
+        scenario.variants().flat_map(|(topology, family)| {
+            let plan = Plan::of(topology);
+            (scenario.attempts)(&Place {
+                plan: &plan,
+                family,
+            })
+        })
+    };
+    all()
+        .flat_map(expected)
+        .flat_map(|attempt| attempt.expect.causes)
+        .copied()
+        .collect()
 }
 
 /// One conversation and what is expected of it.
@@ -242,6 +261,11 @@ impl Attempt {
     pub const fn healthy(kind: Kind, to: SocketAddr) -> Self {
         Self::new(Step::new(kind, to), &[Answer::Ok], Expect::delivered())
     }
+}
+
+/// What a scenario tries on a node of this plan.
+pub fn attempts(scenario: &Scenario, plan: &Plan, family: Family) -> Vec<Attempt> {
+    (scenario.attempts)(&Place { plan, family })
 }
 
 /// Every scenario, in the order of the table.

@@ -37,7 +37,7 @@ pub fn enter(name: &str) -> Result<()> {
 
 /// Runs the steps in order and writes `STEP<tab>ANSWER` lines; `node` is the namespace that `flush` flushes.
 pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     for step in steps {
         let answer = if step.flush {
             flushed(
@@ -47,9 +47,9 @@ pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
         } else {
             attempt(step, node)?
         };
-        lines.push_str(&format!("{step}\t{answer}\n"));
+        lines.push(format!("{step}\t{answer}\n"));
     }
-    fs::write(report, lines).with_context(|| format!("write {}", report.display()))
+    fs::write(report, lines.concat()).with_context(|| format!("write {}", report.display()))
 }
 
 /// A step during which a namespace forgets its connections, while the slow server still thinks.
@@ -253,7 +253,7 @@ fn echo_request(v6: bool, sequence: u16, size: usize) -> Vec<u8> {
 
 fn wait_for_echo(mut socket: Socket, step: &Step) -> io::Result<Answer> {
     let deadline = Instant::now() + step.timeout;
-    let mut buffer = [0; 65536];
+    let mut buffer = vec![0; 65536];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::Result;
 
+use crate::bpf;
 use crate::node::Node;
 
 /// One text per thing looked at, without its counters.
@@ -26,11 +27,18 @@ impl Snapshot {
                 lines.push(format!("tc filter show dev {interface} {side}"));
             }
         }
-        let look = |line: String| {
+        let mut seen = Vec::new();
+        for line in lines {
             let text = look(node, &line)?;
-            Ok((line, text))
-        };
-        lines.into_iter().map(look).collect::<Result<_>>().map(Self)
+            seen.push((line, text));
+        }
+        // Not every bpftool knows tcx.
+        for interface in names.veths.iter().chain([&names.uplink]) {
+            // An interface that is gone has no programs either.
+            let ids = bpf::tcx_programs(&node.netns, interface).unwrap_or_default();
+            seen.push((format!("tcx programs of {interface}"), ids));
+        }
+        Ok(Self(seen))
     }
 
     /// What differs, in words; empty when nothing does.
@@ -67,9 +75,10 @@ fn look(node: &Node, line: &str) -> Result<String> {
 /// Without comments (they hold the time) and `[packets:bytes]`.
 fn stable(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| format!("{}\n", line.split(" [").next().unwrap_or(line)))
-        .collect()
+    let stable: Vec<_> = lines
+        .map(|line| line.split(" [").next().unwrap_or(line))
+        .collect();
+    stable.join("\n")
 }
 
 #[cfg(test)]

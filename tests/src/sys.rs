@@ -49,6 +49,34 @@ pub fn bpf(command: u32, attributes: &BpfAttributes) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+const BPF_PROG_QUERY: u32 = 16;
+
+/// Ids of the programs attached to an interface of this thread's namespace by links of this type.
+pub fn attached(interface: u32, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; 64];
+    let attributes = BpfAttributes::new()
+        .put(0, &interface.to_ne_bytes())
+        .put(4, &attach_type.to_ne_bytes())
+        .put(16, &(ids.as_mut_ptr() as u64).to_ne_bytes())
+        .put(24, &(ids.len() as u32).to_ne_bytes());
+    let mut block = attributes.0;
+    // SAFETY: the kernel writes into the block and into `ids`, both of which live over the call and are as long as
+    // it is told.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_QUERY,
+            block.as_mut_ptr(),
+            block.len(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let count = u32::from_ne_bytes([block[24], block[25], block[26], block[27]]) as usize;
+    Ok(ids[..count.min(ids.len())].to_vec())
+}
+
 /// `union bpf_attr`, long enough for the commands used here; the kernel wants unused bytes to be zero.
 pub struct BpfAttributes([u8; 80]);
 

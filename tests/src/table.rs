@@ -2,6 +2,7 @@
 
 mod conntrack;
 mod controls;
+mod demo;
 mod firewall;
 mod healthy;
 mod nat;
@@ -18,6 +19,7 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     routing::SCENARIOS,
     socket::SCENARIOS,
     program::SCENARIOS,
+    demo::SCENARIOS,
     conntrack::SCENARIOS,
     nat::SCENARIOS,
 ];

@@ -8,7 +8,7 @@ use netdiag_tests::runner::{Options, run, variant};
 use netdiag_tests::scenario;
 
 /// Scenarios mostly wait; more of them at once than processors.
-const THREADS: usize = 6;
+const THREADS: usize = 8;
 
 fn main() {
     let mut arguments = Arguments::from_args();

@@ -141,7 +141,7 @@ fn unit_tests() -> Command {
 
 fn lab_tests() -> Command {
     let mut command = cargo("test");
-    command.args(["--no-fail-fast", "--test", "lab", "--test", "lifecycle"]);
+    command.args(["--no-fail-fast", "--test", "lab", "--test", "lifecycle", "--test", "pcap"]);
     command
 }
 

@@ -31,6 +31,7 @@ const QUEUE: usize = 1024;
 enum Topic {
     Listeners,
     Programs(IfIndex, Arc<str>),
+    Rules,
     /// Who has the connections that are answered from there to here.
     Holders(Proto, SocketAddr, IpAddr),
 }
@@ -39,6 +40,8 @@ pub(super) struct News {
     handles: BTreeMap<Netns, NetnsHandle>,
     polled: BTreeSet<Netns>,
     asked: BTreeMap<(Netns, Topic), Instant>,
+    /// A rule dropped something here since the rules were last read.
+    dropped_by_rules: BTreeSet<Netns>,
     /// Ids of our own programs, which are nobody's news.
     own_programs: Vec<u32>,
     sender: mpsc::Sender<Change>,
@@ -54,7 +57,18 @@ impl News {
         let few = handles.len() <= MAX_POLLED;
         let always = std::iter::once(&target.node).chain(&target.pod).map(NetnsHandle::netns);
         let polled = if few { handles.keys().copied().collect() } else { always.collect() };
-        Self { handles, polled, asked: BTreeMap::new(), own_programs, sender, receiver }
+        Self { handles, polled, asked: BTreeMap::new(), dropped_by_rules: BTreeSet::new(), own_programs, sender, receiver }
+    }
+
+    /// The packet filters of the node and the traced pod, now: what later readings are compared with.
+    pub(super) fn rules(target: &Target) -> Vec<Delta> {
+        let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pod).collect();
+        std::thread::scope(|scope| {
+            let readers: Vec<_> =
+                namespaces.iter().map(|handle| scope.spawn(|| identity::rulesets::reading(handle))).collect();
+            let read = readers.into_iter().filter_map(|reader| reader.join().ok()?.ok());
+            read.flatten().collect()
+        })
     }
 
     /// Counters of all polled namespaces, now: the baseline, or the last word.
@@ -81,6 +95,22 @@ impl News {
         }
     }
 
+    /// Reads the rules again where they dropped something, but not without end.
+    pub(super) fn poll_rules(&mut self, now: Instant) {
+        let due: Vec<Netns> = self.dropped_by_rules.iter().copied().filter(|netns| !self.is_fresh(*netns, &Topic::Rules, now)).collect();
+        for netns in due {
+            self.dropped_by_rules.remove(&netns);
+            self.ask(netns, Topic::Rules, now);
+        }
+    }
+
+    /// The last reading of the rules that dropped something since the one before.
+    pub(super) fn last_rules(&mut self) -> Vec<Delta> {
+        let namespaces = std::mem::take(&mut self.dropped_by_rules);
+        let handles = namespaces.iter().filter_map(|netns| self.handles.get(netns));
+        handles.filter_map(|handle| identity::rulesets::reading(handle).ok()).flatten().collect()
+    }
+
     /// An event may make somebody ask: what does listen there, whose program is that?
     pub(super) fn consider(&mut self, event: &Event, now: Instant) {
         let Some(netns) = event.place.netns else { return };
@@ -90,6 +120,9 @@ impl News {
             Detail::Dropped(drop) => {
                 let reason = drop.reason.as_deref().unwrap_or("");
                 let location = drop.location.as_deref().unwrap_or("");
+                if is_netfilter(reason, location) {
+                    self.dropped_by_rules.insert(netns);
+                }
                 if reason == "NO_SOCKET" {
                     self.ask(netns, Topic::Listeners, now);
                 } else if let Some((proto, from, to)) = clash(event) {
@@ -104,15 +137,20 @@ impl News {
         }
     }
 
+    fn is_fresh(&self, netns: Netns, topic: &Topic, now: Instant) -> bool {
+        let asked = self.asked.get(&(netns, topic.clone()));
+        asked.is_some_and(|asked| now.duration_since(*asked) < FRESH)
+    }
+
     fn ask(&mut self, netns: Netns, topic: Topic, now: Instant) {
-        let key = (netns, topic.clone());
-        let fresh = self.asked.get(&key).is_some_and(|asked| now.duration_since(*asked) < FRESH);
+        let fresh = self.is_fresh(netns, &topic, now);
         let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else { return };
-        self.asked.insert(key, now);
+        self.asked.insert((netns, topic.clone()), now);
         match topic {
             Topic::Listeners => {
                 self.spawn(handle, |handle| identity::sockets::listeners(handle).map(|delta| vec![delta]));
             }
+            Topic::Rules => self.spawn(handle, identity::rulesets::reading),
             Topic::Holders(proto, from, to) => {
                 self.spawn(handle, move |handle| {
                     identity::conntrack::holders(handle, proto, from, to).map(|delta| vec![delta])
@@ -170,6 +208,11 @@ impl News {
     pub(super) async fn next(&mut self) -> Option<Change> {
         self.receiver.recv().await
     }
+}
+
+/// As `flow::drops` sees it: only to know when to read the rules again.
+fn is_netfilter(reason: &str, location: &str) -> bool {
+    reason == "NETFILTER_DROP" || location.starts_with("nft_do_chain") || location.starts_with("nf_hook_slow")
 }
 
 /// A packet dropped after SNAT and before its entry got into the table: where its answers would come from, and to whom.

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::news::News;
-use super::output::Report;
+use super::output::{PacketFile, Report, save_packets};
 use super::{Error, trigger};
 use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::{Config, Engine, Input};
@@ -24,6 +24,7 @@ use crate::identity::links::Change;
 use crate::identity::{self, LinkRef, Selector, Target};
 use crate::inventory::Delta;
 use crate::kernel::{self, Session, Watch, WatchInterface};
+use crate::pcap::Capture;
 use crate::recording::Recorder;
 
 /// How often deadlines are looked at.
@@ -52,9 +53,15 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let addresses = options.to.as_ref().map(Destination::addresses).transpose()?.unwrap_or_default();
     let target = identity::resolve(&selector(options))?;
     kernel::sweep_leftovers(Some(target.node.path()))?;
+    // Both take a tenth of a second or more, and neither needs the other.
+    let reader = tokio::task::spawn_blocking({
+        let target = target.clone();
+        move || News::rules(&target)
+    });
     let session = Session::start(&watch(options, &target, &addresses))?;
+    let rules = reader.await.unwrap_or_default();
     let mut trace = Trace::new(options, style, session, &target)?;
-    trace.begin(&target)?;
+    trace.begin(&target, rules)?;
     trace.announce(options, &target);
     let ended = trace.follow(options, &target, signals).await;
     let code = trace.end();
@@ -97,6 +104,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         addresses: target.pod_addresses.clone(),
         any_address: target.pod.is_none(),
         targets,
+        snap: options.pcap.is_some(),
         debug_log: tracing::enabled!(tracing::Level::TRACE),
     }
 }
@@ -133,6 +141,7 @@ struct Trace {
     engine: Engine,
     report: Report,
     recorder: Option<Recorder<File>>,
+    packets: Option<PacketFile>,
     session: Session,
     news: News,
     progress: Progress,
@@ -146,11 +155,13 @@ impl Trace {
         let config = Config { no_answer: options.no_answer };
         let follow = options.until == Until::Interrupted;
         let recorder = options.record.as_deref().map(|path| Recorder::create(path, config)).transpose()?;
+        let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
         let pod_links = target.pod.iter().flat_map(|_| &target.pod_links);
         Ok(Self {
             engine: Engine::new(config),
             report: Report::new(options.output, style, follow, options.verbose),
             recorder,
+            packets,
             news: News::new(target, session.programs().iter().map(|program| program.id).collect()),
             progress: Progress::new(true),
             node: target.node.netns(),
@@ -160,7 +171,7 @@ impl Trace {
     }
 
     /// Tells the engine what is known before the first packet.
-    fn begin(&mut self, target: &Target) -> Result<(), Error> {
+    fn begin(&mut self, target: &Target, rules: Vec<Delta>) -> Result<(), Error> {
         let deltas = target.deltas.iter().cloned().map(|delta| match delta {
             Delta::Node(mut node) => {
                 node.tier = self.session.tier();
@@ -170,7 +181,8 @@ impl Trace {
             other => other,
         });
         let blind = target.blind.iter().cloned().chain(self.session.blind().iter().cloned()).map(Delta::Blind);
-        let all: Vec<Delta> = deltas.chain(blind).chain(self.news.connections(target)).chain(self.news.counters()).collect();
+        let read = self.news.connections(target).into_iter().chain(self.news.counters()).chain(rules);
+        let all: Vec<Delta> = deltas.chain(blind).chain(read).collect();
         all.into_iter().try_for_each(|delta| self.feed(Input::Inventory(delta)))
     }
 
@@ -216,6 +228,7 @@ impl Trace {
                     }
                 }
                 _ = tick.tick() => {
+                    self.news.poll_rules(Instant::now());
                     self.feed(Input::Tick(now()))?;
                     self.progress.flows(self.report.flows(), self.report.failing());
                     if command.drained(&self.engine) {
@@ -270,6 +283,9 @@ impl Trace {
             recorder.write(&input)?;
         }
         for verdict in self.engine.step(input) {
+            if let Some(packets) = &mut self.packets {
+                packets.verdict(&verdict);
+            }
             self.report.verdict(&verdict, self.engine.inventory())?;
         }
         Ok(())
@@ -279,13 +295,17 @@ impl Trace {
     fn end(mut self) -> Result<u8, Error> {
         let rest = self.session.drain();
         self.take(rest)?;
-        for delta in self.news.counters() {
+        let last_words = self.news.last_rules().into_iter().chain(self.news.counters());
+        for delta in last_words.collect::<Vec<_>>() {
             self.feed(Input::Inventory(delta))?;
         }
         self.feed(Input::Stop(now()))?;
         self.progress.finish();
         if let Some(recorder) = self.recorder.take() {
             recorder.finish()?;
+        }
+        if let Some(packets) = &mut self.packets {
+            save_packets(packets, &self.engine)?;
         }
         if self.report.flows() == 0 {
             let _ = writeln!(io::stderr(), "netdiag: no packet of such a flow was seen");

@@ -110,6 +110,9 @@ struct TraceArgs {
     /// Write all that was seen to FILE, for `netdiag replay`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Write the start of each packet seen, hop by hop, to FILE for Wireshark and tshark (pcapng)
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
     /// Print the events behind each verdict
     #[arg(short, long)]
     verbose: bool,
@@ -125,6 +128,9 @@ struct ReplayArgs {
     files: Vec<PathBuf>,
     #[arg(short, long, value_name = "FORMAT", value_parser = format_parser(), default_value = EXPORTERS[0].name)]
     output: &'static Format,
+    /// Write the packets to FILE as pcapng: those of a trace that had --pcap as well
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
     /// Print the events behind each verdict
     #[arg(short, long)]
     verbose: bool,
@@ -179,10 +185,12 @@ impl TryFrom<Cli> for Config {
             Typed::Replay(ReplayArgs {
                 files,
                 output,
+                pcap,
                 verbose,
             }) => Command::Replay(Replay {
                 files,
                 output,
+                pcap,
                 verbose,
             }),
             Typed::Explain { cause } => Command::Explain(cause),
@@ -215,6 +223,7 @@ impl TryFrom<TraceArgs> for Trace {
             no_answer: Span(args.no_answer.as_nanos() as u64),
             output: args.output,
             record: args.record,
+            pcap: args.pcap,
             verbose: args.verbose,
         })
     }

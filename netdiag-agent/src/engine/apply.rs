@@ -138,6 +138,7 @@ impl Engine {
         if let Some(evicted) = evicted {
             self.open.remove(&evicted.id);
             self.decided.remove(&evicted.id);
+            self.bury(evicted);
         }
         Some(found)
     }
@@ -165,7 +166,7 @@ impl Engine {
         owner.is_some_and(|namespace| namespace.kind == NamespaceKind::Node)
     }
 
-    fn spot(&self, event: &Event, packet: &Packet) -> Option<Spot> {
+    pub(super) fn spot(&self, event: &Event, packet: &Packet) -> Option<Spot> {
         match &event.detail {
             Detail::Seen(pass) | Detail::Dns { pass, .. } => {
                 place::of_pass(&self.inventory, &event.place, *pass)
@@ -250,6 +251,7 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
                 direction: found.direction,
                 spot,
                 ifname: event.place.ifname.clone(),
+                iif: event.place.iif,
                 kind: drops::kind(drop, packet.ttl),
                 drop: drop.clone(),
                 packet: Some(packet.clone()),
@@ -353,6 +355,7 @@ fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, e
         direction: found.direction,
         spot,
         ifname: None,
+        iif: None,
         kind,
         drop: crate::event::Drop {
             reason: None,

@@ -2,8 +2,8 @@
 
 use super::{Engine, Span};
 use crate::event::Ktime;
-use crate::flow::FlowId;
-use crate::verdict::{Case, Cause, Confidence, Outcome, Verdict, build};
+use crate::flow::{DropKind, Flow, FlowId};
+use crate::verdict::{Case, Cause, Component, Confidence, Outcome, Verdict, build};
 
 /// A flow that waits for its verdict.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,7 @@ struct Said {
     outcome: Outcome,
     cause: Option<Cause>,
     confidence: Confidence,
+    component: Option<Component>,
 }
 
 /// A request that never got out waits this much longer while its next hop is being resolved:
@@ -41,12 +42,24 @@ impl Engine {
         self.open.insert(id, Open { due: at, settled });
     }
 
+    /// New rules may name what dropped these.
+    pub(super) fn reopen_firewall_deaths(&mut self) {
+        let by_filter = |flow: &&Flow| flow.drops.iter().any(|group| matches!(group.kind, DropKind::Netfilter(_)));
+        let ids: Vec<FlowId> = self.flows.iter().filter(by_filter).map(|flow| flow.id).collect();
+        for id in ids {
+            let settled = self.decided.contains_key(&id);
+            self.open.insert(id, Open { due: Ktime(0), settled });
+        }
+    }
+
     /// The flow's tuple is used by a new connection: last words.
     pub(super) fn retire(&mut self, id: FlowId, now: Ktime, verdicts: &mut Vec<Verdict>) {
         self.judge_one(id, now, true, verdicts);
         self.open.remove(&id);
         self.decided.remove(&id);
-        self.flows.remove(id);
+        if let Some(flow) = self.flows.remove(id) {
+            self.bury(flow);
+        }
     }
 
     pub(super) fn judge(&mut self, now: Ktime, ending: bool, verdicts: &mut Vec<Verdict>) {
@@ -100,6 +113,7 @@ impl Engine {
             outcome: finding.outcome,
             cause: finding.cause,
             confidence: finding.confidence,
+            component: finding.component.clone(),
         };
         let before = self.decided.get(&id);
         let news = before

@@ -204,8 +204,8 @@ fn hop(hop: &verdict::Hop, seq: u32, context: &Context) -> Hop {
 
 fn component(component: &verdict::Component) -> Component {
     let (rule, handle) = match component.rule {
-        Some(RuleRef::Number(number)) => (Some(number), None),
-        Some(RuleRef::Handle(handle)) => (None, Some(Id::from(handle))),
+        Some(RuleRef::Number(number)) => (Some(u64::from(number)), None),
+        Some(RuleRef::Handle(handle)) => (Some(handle), Some(Id::from(handle))),
         None => (None, None),
     };
     let text = |text: &Option<String>| text.as_deref().and_then(some_text);
@@ -220,6 +220,7 @@ fn component(component: &verdict::Component) -> Component {
         text: text(&component.text),
         verdict: text(&component.verdict),
         owner: text(&component.owner),
+        policies: component.policies.clone(),
         name: text(&component.name),
         id: component.id,
         listening: component.listening.clone(),

@@ -17,7 +17,7 @@ mod running;
 pub mod schema;
 pub mod style;
 mod table;
-mod words;
+pub(crate) mod words;
 
 use std::fmt;
 use std::io::{self, Write};

@@ -289,9 +289,9 @@ pub struct Component {
     pub table: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chain: Option<String>,
-    /// Position in the chain, from 1, as iptables counts.
+    /// Position in the chain, from 1 (iptables), or handle (nft).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<u32>,
+    pub rule: Option<u64>,
     /// nftables handle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handle: Option<Id>,
@@ -301,6 +301,9 @@ pub struct Component {
     pub verdict: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Network policies the rule belongs to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

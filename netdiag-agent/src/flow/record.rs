@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::drops::DropKind;
 use super::place::{Leg, Spot, Stage};
 use super::tcp::Progress;
-use crate::event::{Conntrack, Drop, Event, HookId, IcmpKind, Ktime, Netns, Packet, Proto, Tuple};
+use crate::event::{Conntrack, Drop, Event, HookId, IcmpKind, Ktime, Netns, Packet, Proto, Tuple, IfIndex};
 use crate::verdict::types::{HopName, Nat};
 
 /// Groups kept of each kind; a flow that has more is counted, not grown.
@@ -99,6 +99,8 @@ pub struct DropGroup {
     pub direction: Direction,
     pub spot: Spot,
     pub ifname: Option<Arc<str>>,
+    /// Interface by which it had entered the namespace.
+    pub iif: Option<IfIndex>,
     pub kind: DropKind,
     pub drop: Drop,
     /// `None` for a routing failure before there was a packet.

@@ -16,6 +16,7 @@ pub mod links;
 mod netlink;
 pub mod netns;
 pub mod programs;
+pub mod rulesets;
 mod roles;
 mod scene;
 pub mod sockets;

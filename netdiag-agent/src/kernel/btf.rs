@@ -69,7 +69,7 @@ struct Type<'a> {
     /// Member offsets hold a bit-field size in their upper byte.
     kind_flag: bool,
     /// Size in bytes, or the id of the type referred to.
-    size_or_type: u32,
+    size_or_id: u32,
     /// What follows the common part.
     tail: &'a [u8],
 }
@@ -154,7 +154,7 @@ impl<'a> Btf<'a> {
     pub fn size(&self, name: &str) -> Option<u32> {
         self.find(Class::Struct, name)
             .and_then(|id| self.get(id))
-            .map(|ty| ty.size_or_type)
+            .map(|ty| ty.size_or_id)
     }
 
     /// Values and names of an enum.
@@ -178,10 +178,10 @@ impl<'a> Btf<'a> {
     pub fn tracepoint_args(&self, name: &str) -> Option<u32> {
         let typedef = self.get(self.find(Class::Typedef, &format!("btf_trace_{name}"))?)?;
         let pointer = self
-            .get(typedef.size_or_type)
+            .get(typedef.size_or_id)
             .filter(|ty| ty.kind == KIND_PTR)?;
         let proto = self
-            .get(pointer.size_or_type)
+            .get(pointer.size_or_id)
             .filter(|ty| ty.kind == KIND_FUNC_PROTO)?;
         // The first parameter is the tracepoint's private data, which programs do not get.
         (proto.vlen as u32).checked_sub(1)
@@ -217,7 +217,7 @@ impl<'a> Btf<'a> {
             kind: kind(info),
             vlen: (info & 0xffff) as usize,
             kind_flag: info >> 31 != 0,
-            size_or_type: word(types, at + 8)?,
+            size_or_id: word(types, at + 8)?,
             tail: types.get(at + TYPE_LEN..)?,
         })
     }
@@ -228,7 +228,7 @@ impl<'a> Btf<'a> {
             let ty = self.get(id)?;
             match ty.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = ty.size_or_type;
+                    id = ty.size_or_id;
                 }
                 _ => return Some(ty),
             }

@@ -87,7 +87,7 @@ pub const fn handle(pid: u32, own_qdisc: bool) -> u32 {
 /// Removes filters of ours whose process is gone, from every interface of this namespace. Returns how many.
 pub fn sweep() -> io::Result<usize> {
     let mut removed = 0;
-    for interface in nix::net::if_::if_nameindex()?.iter() {
+    for interface in &nix::net::if_::if_nameindex()? {
         let ifindex = interface.index() as i32;
         let mut own_qdisc = false;
         for filter in filters(ifindex)? {

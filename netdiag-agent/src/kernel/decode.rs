@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use netdiag_common::event::{
-    DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_FRAGMENT, FLAG_INNER, FLAG_TUPLE,
-    Record, StackRecord, TAIL_DNS, TAIL_STACK,
+    DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_FRAGMENT, FLAG_INNER, FLAG_SNAP,
+    FLAG_TUPLE, Record, SNAP_BYTES, Snap, StackRecord, TAIL_DNS, TAIL_STACK,
 };
 use netdiag_common::tuple as wire;
 
@@ -82,7 +82,7 @@ pub fn decode(bytes: &[u8], names: &mut Names) -> Event {
         cpu: record.cpu,
         hook,
         place: place(&record, names),
-        packet: packet(&record, hook),
+        packet: packet(&record, hook, bytes),
         conntrack: conntrack(&record),
         detail: hook.map_or(Detail::Unknown, |hook| detail(hook, &record, bytes, names)),
     }
@@ -102,6 +102,7 @@ trait Wire: Copy {}
 impl Wire for Record {}
 impl Wire for StackRecord {}
 impl Wire for DnsRecord {}
+impl Wire for Snap {}
 
 fn place(record: &Record, names: &Names) -> Place {
     let known = names.interfaces.get(&record.ifindex);
@@ -130,7 +131,7 @@ fn index(value: u32) -> Option<IfIndex> {
     (value != 0).then_some(IfIndex(value))
 }
 
-fn packet(record: &Record, hook: Option<HookId>) -> Option<Packet> {
+fn packet(record: &Record, hook: Option<HookId>, bytes: &[u8]) -> Option<Packet> {
     // A routing lookup for a forwarded packet has addresses, but no protocol.
     let lookup = matches!(hook, Some(HookId::FibTableLookup | HookId::Fib6TableLookup));
     if record.flags & FLAG_TUPLE == 0 && !lookup {
@@ -160,7 +161,23 @@ fn packet(record: &Record, hook: Option<HookId>) -> Option<Packet> {
         fragment,
         mark: record.mark,
         skb: (record.skb != 0).then_some(record.skb),
+        snap: snap(record, bytes),
     })
+}
+
+/// The packet's first bytes: behind the record and its tail.
+fn snap(record: &Record, bytes: &[u8]) -> Option<Arc<[u8]>> {
+    if record.flags & FLAG_SNAP == 0 {
+        return None;
+    }
+    let at = match record.tail {
+        TAIL_STACK => size_of::<StackRecord>(),
+        TAIL_DNS => size_of::<DnsRecord>(),
+        _ => size_of::<Record>(),
+    };
+    let snap = read::<Snap>(bytes.get(at..)?)?;
+    let len = (snap.len as usize).min(SNAP_BYTES);
+    (len != 0).then(|| Arc::from(&snap.bytes[..len]))
 }
 
 fn conntrack(record: &Record) -> Option<Conntrack> {
@@ -243,6 +260,7 @@ fn dropped(record: &Record, bytes: &[u8], names: &mut Names) -> Drop {
             input: names.symbol(record.dst_input),
             output: names.symbol(record.dst_output),
             error: record.dst_error.unsigned_abs(),
+            oif: (record.dst_ifindex != 0).then_some(IfIndex(record.dst_ifindex)),
         }),
     }
 }

@@ -29,7 +29,7 @@ impl Filter {
         })
     }
 
-    /// A pod's namespace; what its processes do is the pod's traffic.
+    /// A pod's namespace.
     pub fn add_pod(&mut self, netns: Netns) -> Result<(), KernelError> {
         self.netns
             .insert(netns.0, NETNS_WANTED | NETNS_POD, 0)

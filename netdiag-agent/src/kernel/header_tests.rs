@@ -266,7 +266,7 @@ async fn a_bad_tcp_checksum_is_seen() {
     let _listener = lab.listen("node", "10.244.0.1:6006");
     let mut seen = Observed::start(&lab.watch());
     lab.within("pod", || {
-        send_raw_syn([10, 244, 0, 2], [10, 244, 0, 1], 6006)
+        send_raw_syn([10, 244, 0, 2], [10, 244, 0, 1], 6006);
     });
     seen.expect(HookId::TcpBadCsum, "SYN", |e| {
         e.packet

@@ -89,7 +89,7 @@ impl Lab {
         Watch {
             node: Some(self.path("node")),
             interfaces: vec![self.interface("vetha"), self.interface("eth0")],
-            namespaces: vec![self.netns("pod")],
+            pod: Some(self.netns("pod")),
             addresses: Self::pod_addresses(),
             ..Watch::default()
         }
@@ -221,4 +221,20 @@ fn line(event: &Event) -> String {
         event.hook.map_or("?", HookId::name),
         event.detail
     )
+}
+
+/// The packet goes from `source` to `destination`, and is at this interface.
+pub fn is(event: &Event, interface: &str, source: &str, destination: &str) -> bool {
+    event.place.ifname.as_deref() == Some(interface) && goes(event, source, destination)
+}
+
+/// The packet goes from `source` to `destination`.
+pub fn goes(event: &Event, source: &str, destination: &str) -> bool {
+    let Some(packet) = &event.packet else {
+        return false;
+    };
+    let end = |address: SocketAddr, text: &str| {
+        address.to_string() == text || address.ip().to_string() == text
+    };
+    end(packet.tuple.src, source) && end(packet.tuple.dst, destination)
 }

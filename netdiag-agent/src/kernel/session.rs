@@ -1,39 +1,30 @@
 //! One trace: programs loaded and attached, events coming out.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::Ebpf;
 use aya_log::EbpfLogger;
 use nix::time::{ClockId, clock_gettime};
 
 use super::attach::{self, WatchInterface, Watched};
-use super::capability::{CONNTRACK_BTF, Capabilities, VMLINUX_BTF};
+use super::capability::Capabilities;
 use super::decode::{Names, decode};
 use super::error::KernelError;
-use super::facts::{self, Facts};
 use super::filter::Filter;
 use super::hooks::{Attach, HOOKS, HookSpec};
+use super::load::{Kernel, give_back_memory, load_object};
 use super::log::{self, Bridge};
 use super::netns;
 use super::plan::{Plan, TcMode, plan};
 use super::ring::{Counters, Ring, Totals};
-use super::symbols::Symbols;
 use crate::engine::Input;
 use crate::event::{HookId, IfIndex, Ktime, Netns};
 use crate::inventory::BlindSpot;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdiag-ebpf"));
-
 /// How often the loss counters are read.
 const LOSS_INTERVAL: Duration = Duration::from_millis(50);
-/// `aya_log::Level::Debug`; 0 is off.
-const LOG_DEBUG: u8 = 4;
-
 /// What to watch.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
@@ -51,6 +42,8 @@ pub struct Watch {
     pub any_address: bool,
     /// Only flows with one of these at either end; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
+    /// The first bytes of each packet are wanted.
+    pub snap: bool,
     /// The programs' own debug lines.
     pub debug_log: bool,
 }
@@ -75,7 +68,7 @@ pub struct Session {
     tc: Option<TcMode>,
     hooks: Vec<HookId>,
     blind: Vec<BlindSpot>,
-    losses_read: Instant,
+    losses_read: Ktime,
 }
 
 impl Session {
@@ -92,7 +85,7 @@ impl Session {
             mut blind,
         } = plan(&capabilities)?;
 
-        let mut ebpf = load_object(&kernel.facts, &capabilities, watch)?;
+        let mut ebpf = load_object(kernel.loader, &kernel.facts, &capabilities, watch)?;
         let mut loaded = Vec::new();
         for hook in tracepoints {
             match attach::load_tracepoint(&mut ebpf, hook, &kernel.btf) {
@@ -127,7 +120,7 @@ impl Session {
             tc,
             hooks: Vec::new(),
             blind,
-            losses_read: Instant::now(),
+            losses_read: now(),
         };
         session.fill(watch)?;
         session.attach(watch, &loaded)?;
@@ -212,13 +205,13 @@ impl Session {
         let taken = self
             .ring
             .next(LOSS_INTERVAL, |bytes| {
-                inputs.push(Input::Event(decode(bytes, names)))
+                inputs.push(Input::Event(decode(bytes, names)));
             })
             .await;
         if let Err(error) = taken {
             tracing::warn!("wait for events: {error}");
         }
-        if self.losses_read.elapsed() >= LOSS_INTERVAL {
+        if Duration::from_nanos(now().since(self.losses_read).0) >= LOSS_INTERVAL {
             self.losses(&mut inputs);
         }
         inputs
@@ -235,10 +228,10 @@ impl Session {
     }
 
     fn losses(&mut self, inputs: &mut Vec<Input>) {
-        self.losses_read = Instant::now();
+        let at = now();
+        self.losses_read = at;
         let lost = self.counters.losses();
         if !lost.is_empty() {
-            let at = now();
             inputs.extend(
                 lost.into_iter()
                     .map(|(hook, count)| Input::Lost { hook, at, count }),
@@ -310,66 +303,6 @@ impl Session {
     }
 }
 
-/// What is read from the running kernel before anything is loaded.
-pub(super) struct Kernel {
-    pub facts: Facts,
-    pub symbols: Symbols,
-    pub btf: Btf,
-}
-
-impl Kernel {
-    pub fn read() -> Result<Self, KernelError> {
-        thread::scope(|scope| {
-            let symbols = scope.spawn(|| {
-                fs::read("/proc/kallsyms")
-                    .map_or_else(|_| Symbols::default(), |text| Symbols::parse(&text))
-            });
-            let btf = scope.spawn(Btf::from_sys_fs);
-            let facts = read_facts()?;
-            let failed = || KernelError::Read {
-                path: VMLINUX_BTF.into(),
-                source: io::Error::other("no usable type information"),
-            };
-            Ok(Self {
-                facts,
-                symbols: symbols.join().unwrap_or_default(),
-                btf: btf.join().map_err(|_| failed())?.map_err(|_| failed())?,
-            })
-        })
-    }
-}
-
-pub(super) fn read_facts() -> Result<Facts, KernelError> {
-    let path = Path::new(VMLINUX_BTF);
-    let vmlinux = fs::read(path).map_err(|source| KernelError::Read {
-        path: path.into(),
-        source,
-    })?;
-    let module = fs::read(CONNTRACK_BTF).ok();
-    facts::resolve(&vmlinux, module.as_deref()).map_err(|source| KernelError::Btf {
-        path: path.into(),
-        source,
-    })
-}
-
-pub(super) fn load_object(
-    facts: &Facts,
-    capabilities: &Capabilities,
-    watch: &Watch,
-) -> Result<Ebpf, KernelError> {
-    let mut settings = facts.settings;
-    settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
-    settings.any_address = u32::from(watch.any_address);
-    let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
-    settings.targets = u32::from(narrowed);
-    let level = if watch.debug_log { LOG_DEBUG } else { 0 };
-    EbpfLoader::new()
-        .override_global("SETTINGS", &settings, true)
-        .override_global(aya_log::LEVEL, &level, false)
-        .load(OBJECT)
-        .map_err(|error| KernelError::Load(Box::new(error)))
-}
-
 pub(super) fn node_netns(path: Option<&Path>) -> Result<Netns, KernelError> {
     netns::open(path)
         .and_then(|file| netns::inode(&file))
@@ -390,15 +323,6 @@ fn spot(hook: &HookSpec, why: &str) -> BlindSpot {
 fn now() -> Ktime {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     Ktime(time.as_nanos() as u64)
-}
-
-/// Parsing the kernel's types needs some 50 MiB for a moment, in pieces the allocator would keep.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number; safe to call at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 #[cfg(test)]

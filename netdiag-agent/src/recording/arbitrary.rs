@@ -60,11 +60,12 @@ prop_compose! {
     fn packet()(
         tuple in tuple(), inner in of(tuple()), tcp in of(any::<(u8, u32, u32)>()), icmp in of(icmp()),
         numbers in any::<(u8, u16, u32, u32)>(), flags in any::<(bool, bool)>(), skb in of(any::<u64>()),
+        snap in of(vec(any::<u8>(), 0..40)),
     ) -> Packet {
         let tcp = tcp.map(|(flags, seq, ack)| TcpHeader { flags: TcpFlags(flags), seq, ack });
         let (ttl, ip_id, len, mark) = numbers;
         let (dont_fragment, fragment) = flags;
-        Packet { tuple, inner, tcp, icmp, ttl, ip_id, len, dont_fragment, fragment, mark, skb }
+        Packet { tuple, inner, tcp, icmp, ttl, ip_id, len, dont_fragment, fragment, mark, skb, snap: snap.map(Arc::from) }
     }
 }
 
@@ -79,11 +80,9 @@ prop_compose! {
 
 fn drop() -> impl Strategy<Value = Drop> {
     let route =
-        (of(symbol()), of(symbol()), any::<u16>()).prop_map(|(input, output, error)| Route {
-            input,
-            output,
-            error,
-        });
+        (of(symbol()), of(symbol()), any::<u16>(), of(any::<u32>().prop_map(IfIndex))).prop_map(
+            |(input, output, error, oif)| Route { input, output, error, oif },
+        );
     (of(symbol()), of(symbol()), vec(symbol(), 0..4), of(route)).prop_map(
         |(reason, location, stack, route)| Drop {
             reason,

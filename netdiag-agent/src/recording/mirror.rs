@@ -12,6 +12,7 @@ use super::spell::{Address, Bytes, CtTcpState, TcpState, Text};
 use crate::engine::Input;
 use crate::event::{CtStatus, HookId, Ktime, NudState, Pass, Proto, TcpFlags, Tuple};
 use crate::inventory::{NamespaceKind, Role};
+use crate::ruleset::Source;
 
 /// One input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ struct Packet {
     mark: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skb: Option<Text<Address>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snap: Option<Text<Bytes>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -148,6 +151,8 @@ struct Route {
     output: Option<String>,
     #[serde(default, skip_serializing_if = "is_zero_u16")]
     error: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oif: Option<u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -203,10 +208,22 @@ pub(super) enum Delta {
         ifindex: u32,
         programs: Vec<Program>,
     },
+    /// The listings as the programs printed them: they are read again on replay.
+    Rules {
+        netns: u32,
+        at: u64,
+        listings: Vec<Listing>,
+    },
     Connections {
         netns: u32,
         entries: Vec<Conntrack>,
     },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Listing {
+    source: Text<Source>,
+    text: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::event::{CtStatus, HookId, NudState, Pass, Proto, TcpFlags, Tuple};
 use crate::inventory::{NamespaceKind, Role};
+use crate::ruleset::{Backend, Family, Source};
 
 /// A value with one spelling.
 pub(super) trait Spell: Sized {
@@ -47,6 +48,34 @@ impl<'de, T: Spell> Deserialize<'de> for Text<T> {
             }
         }
         deserializer.deserialize_str(Reading(PhantomData))
+    }
+}
+
+/// `iptables-nft ip`, `iptables-legacy ip6`, `nft`, `ipset`.
+impl Spell for Source {
+    const WHAT: &'static str = "the source of a listing";
+
+    fn spell(&self) -> String {
+        match self {
+            Self::Iptables(backend, family) => format!("iptables-{} {}", backend.name(), family.name()),
+            Self::Nft => "nft".to_owned(),
+            Self::Ipset => "ipset".to_owned(),
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "nft" => return Some(Self::Nft),
+            "ipset" => return Some(Self::Ipset),
+            _ => {}
+        }
+        let (backend, family) = text.strip_prefix("iptables-")?.split_once(' ')?;
+        let backend = match backend {
+            "nft" => Backend::IptablesNft,
+            "legacy" => Backend::Legacy,
+            _ => return None,
+        };
+        Some(Self::Iptables(backend, Family::from_name(family)?))
     }
 }
 

@@ -151,6 +151,7 @@ fn lines_are_readable() {
         fragment: false,
         mark: 0,
         skb: Some(0xffff_8880_0000_1000),
+        snap: None,
     };
     let event = Event {
         at: Ktime(5),

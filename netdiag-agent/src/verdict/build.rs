@@ -8,9 +8,9 @@ use super::case::{Case, Finding};
 use super::types::{Endpoint, FlowKey, Outcome, TrafficDirection, Verdict};
 use super::{hops, words};
 use crate::event::{IcmpKind, TcpFlags};
-use crate::flow::nat;
+use crate::flow::{Flow, nat};
 use crate::flow::record::Direction;
-use crate::inventory::NamespaceKind;
+use crate::inventory::{Inventory, NamespaceKind};
 
 /// Name space of the uuids of flows.
 const FLOWS: Uuid = Uuid::from_u128(0x6e65_7464_6961_6750_8000_666c_6f77_7331);
@@ -28,7 +28,7 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
     finding.caveats.extend(words::blind_spots(case));
     let path = hops::of(case, &finding);
     Verdict {
-        uuid: uuid(case),
+        uuid: uuid(case.inventory, flow),
         revision,
         at: case.now,
         outcome: finding.outcome,
@@ -78,14 +78,14 @@ fn icmp(case: &Case<'_>) -> Option<IcmpKind> {
 }
 
 /// The same flow has the same uuid in every replay of its recording.
-fn uuid(case: &Case<'_>) -> String {
-    let node = case.inventory.node.as_ref();
+pub fn uuid(inventory: &Inventory, flow: &Flow) -> String {
+    let node = inventory.node.as_ref();
     let name = format!(
         "{}|{}|{}|{}",
         node.map_or("", |node| node.name.as_str()),
         node.map_or(0, |node| node.wall_offset),
-        case.flow.tuple,
-        case.flow.id.0,
+        flow.tuple,
+        flow.id.0,
     );
     Uuid::new_v5(&FLOWS, name.as_bytes()).to_string()
 }

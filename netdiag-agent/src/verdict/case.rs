@@ -16,6 +16,8 @@ use crate::inventory::{Inventory, Namespace, NamespaceKind};
 
 /// A drop is a death when the flow has not advanced for this long.
 const SETTLE: Span = Span::millis(100);
+/// A firewall's drop waits this long for the reading of the rules that it sets off.
+const RULES_READ: Span = Span::millis(170);
 /// A refusal waits this long for the drop that explains it.
 const GRACE: Span = Span::millis(30);
 /// An established connection retransmits; only a loss that lasts this long is a death.
@@ -213,7 +215,7 @@ impl<'a> Case<'a> {
 
     /// When the next look could tell more; `None`: only a new event could.
     pub fn next_look(&self) -> Option<Ktime> {
-        let settle = self.losses().map(|group| group.last.plus(self.patience()));
+        let settle = self.losses().map(|group| group.last.plus(self.patience(group)));
         let refusal = self.refusals().map(|at| at.plus(GRACE));
         let deadline = self.deadline();
         settle
@@ -307,8 +309,21 @@ impl<'a> Case<'a> {
             && self.initiator().is_some_and(|namespace| group.spot.netns == Some(namespace.netns))
     }
 
-    fn patience(&self) -> Span {
-        if self.established() { PERSIST } else { SETTLE }
+    /// How long a drop of this group must have had no sequel.
+    fn patience(&self, group: &DropGroup) -> Span {
+        if self.established() {
+            PERSIST
+        } else if self.awaits_rules(group) {
+            RULES_READ
+        } else {
+            SETTLE
+        }
+    }
+
+    /// The rules are being read again: then the counter of the one that did it has moved.
+    fn awaits_rules(&self, group: &DropGroup) -> bool {
+        let rules = group.spot.netns.and_then(|netns| self.inventory.rules(netns));
+        matches!(group.kind, DropKind::Netfilter(_)) && rules.is_some_and(|rules| rules.after.at <= group.first)
     }
 
     /// The drop that ended the flow: nothing of its direction got further since.
@@ -316,7 +331,7 @@ impl<'a> Case<'a> {
         let fatal = |group: &DropGroup| {
             group.kind != DropKind::Benign
                 && !self.survived(group)
-                && (self.ending || self.now >= group.last.plus(self.patience()))
+                && (self.ending || self.now >= group.last.plus(self.patience(group)))
         };
         let drops = self.flow.drops.iter().enumerate();
         drops

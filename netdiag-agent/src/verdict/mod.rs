@@ -4,6 +4,7 @@
 
 pub mod build;
 mod case;
+mod firewall;
 mod hops;
 pub mod rules;
 pub mod types;

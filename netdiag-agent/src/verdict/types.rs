@@ -173,6 +173,8 @@ pub struct Component {
     /// `DROP` or `REJECT`.
     pub verdict: Option<String>,
     pub owner: Option<String>,
+    /// Network policies whose chains the packet was in, by the names the engine gives them.
+    pub policies: Vec<String>,
     /// Program, neighbour, route or socket by name.
     pub name: Option<String>,
     pub id: Option<u32>,

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use netdiag_common::hook::HookId;
-use netdiag_common::settings::{FOLLOW_ANY, NETNS_POD};
+use netdiag_common::settings::{FOLLOW_ANY, NETNS_TRACED};
 use netdiag_common::tuple::{Tuple, mapped};
 
 use super::pointer;
@@ -132,7 +132,7 @@ fn report(hook: HookId, seen: &mut Sighting, errno: u32) {
     let unbound = tuple.saddr == [0; 16] || tuple.saddr == mapped([0; 4]);
     let connecting = unbound
         && flags != 0
-        && (flags & NETNS_POD != 0 || setting!(any_address) == FOLLOW_ANY)
+        && (flags & NETNS_TRACED != 0 || setting!(any_address) == FOLLOW_ANY)
         && (setting!(targets) == 0 || is_target(&tuple.daddr, tuple.dport));
     // Forwarding looks up addresses only, so there is no port to compare with the targets'.
     let forwarded = tuple.dport == 0 && has_address(tuple);

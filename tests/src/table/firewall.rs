@@ -1,50 +1,90 @@
 //! A packet filter dropped or rejected it.
 
-use std::net::IpAddr;
-
 use super::controls::{self, NAME, step};
-use crate::faults::{Case, Place, at, broken, firewall, routing};
+use crate::faults::{Case, Place, at, firewall, routing};
 use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
+use crate::topology::service_port;
 
 const FORWARD: &[&str] = &["NF_FORWARD"];
-const NFT: &[(&str, &str)] = &[("backend", "nft")];
-const LEGACY: &[(&str, &str)] = &[("backend", "legacy")];
+
+/// What is expected of a hop's component.
+type Fields = &'static [(&'static str, &'static str)];
+
+/// The first rule of a chain that iptables made.
+macro_rules! iptables_rule {
+    ($backend:literal, $table:literal, $chain:literal, $verdict:literal) => {
+        &[
+            ("kind", "iptables_rule"),
+            ("backend", $backend),
+            ("table", $table),
+            ("chain", $chain),
+            ("rule", "1"),
+            ("verdict", $verdict),
+        ]
+    };
+}
+
+const RULE: Fields = iptables_rule!("nft", "filter", "FORWARD", "DROP");
+const LEGACY_RULE: Fields = iptables_rule!("legacy", "filter", "FORWARD", "DROP");
+const REJECT: Fields = iptables_rule!("nft", "filter", "FORWARD", "REJECT");
+const INPUT: Fields = iptables_rule!("nft", "filter", "INPUT", "DROP");
+const OUTPUT: Fields = iptables_rule!("nft", "filter", "OUTPUT", "DROP");
+const RAW: Fields = iptables_rule!("nft", "raw", "PREROUTING", "DROP");
+const LEGACY_RAW: Fields = iptables_rule!("legacy", "raw", "PREROUTING", "DROP");
+const MANGLE: Fields = iptables_rule!("nft", "mangle", "POSTROUTING", "DROP");
+const POLICY: Fields = &[
+    ("kind", "iptables_policy"),
+    ("backend", "nft"),
+    ("chain", "FORWARD"),
+];
+const LEGACY_POLICY: Fields = &[
+    ("kind", "iptables_policy"),
+    ("backend", "legacy"),
+    ("chain", "FORWARD"),
+];
+const TABLE: Fields = &[
+    ("kind", "nft_rule"),
+    ("family", "inet"),
+    ("table", "corpfw"),
+    ("chain", "blk"),
+    ("verdict", "DROP"),
+];
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new(
         "forward_rule",
         "iptables-nft: FORWARD drops tcp/8081",
         firewall::forward_rule,
-        forward_nft,
+        forward_rule,
     ),
     Scenario::new(
         "forward_rule_legacy",
         "iptables-legacy: FORWARD drops tcp/8081",
         firewall::forward_rule_legacy,
-        forward_legacy,
+        forward_rule_legacy,
     )
     .needs(&[Need::IptablesLegacy]),
     Scenario::new(
         "forward_policy",
         "iptables-nft: policy DROP in FORWARD, and no rule that accepts tcp/8081",
         firewall::forward_policy,
-        forward_nft,
+        forward_policy,
     ),
     Scenario::new(
         "forward_policy_legacy",
         "iptables-legacy: policy DROP in FORWARD, and no rule that accepts tcp/8081",
         firewall::forward_policy_legacy,
-        forward_legacy,
+        forward_policy_legacy,
     )
     .needs(&[Need::IptablesLegacy]),
     Scenario::new(
         "forward_table",
         "a table of nft drops tcp/8081",
         firewall::forward_table,
-        forward_nft,
+        forward_table,
     ),
     Scenario::new(
         "forward_udp",
@@ -86,13 +126,13 @@ pub const SCENARIOS: &[Scenario] = &[
         "raw_prerouting",
         "raw PREROUTING drops tcp/8081",
         firewall::raw_prerouting,
-        prerouting,
+        raw,
     ),
     Scenario::new(
         "raw_prerouting_legacy",
         "iptables-legacy: raw PREROUTING drops tcp/8081",
         firewall::raw_prerouting_legacy,
-        prerouting,
+        raw_legacy,
     )
     .needs(&[Need::IptablesLegacy]),
     Scenario::new(
@@ -105,13 +145,13 @@ pub const SCENARIOS: &[Scenario] = &[
         "reject_icmp",
         "FORWARD rejects tcp/8081 with ICMP",
         firewall::reject_icmp,
-        reject_icmp,
+        reject,
     ),
     Scenario::new(
         "reject_reset",
         "FORWARD rejects tcp/8081 with a reset",
         firewall::reject_reset,
-        reject_reset,
+        reject,
     ),
     Scenario::new(
         "forward_reply",
@@ -134,132 +174,130 @@ pub const SCENARIOS: &[Scenario] = &[
     .from_outside(),
 ];
 
-/// The conversation with the broken port of the healthy external host.
-fn broken_tcp(to: IpAddr, answers: &'static [Answer], expect: Expect) -> Vec<Attempt> {
-    vec![Attempt::new(step(Kind::Tcp, to), answers, expect)]
+/// The broken port of the healthy external host, beside all controls.
+fn external(place: &Place, answer: &'static [Answer], expect: Expect) -> Vec<Attempt> {
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), answer, expect);
+    controls::beside(place, vec![attempt])
 }
 
-fn forward_nft(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(FORWARD).component(NFT);
-    controls::beside(
+const SILENCE: &[Answer] = &[Answer::Timeout];
+
+fn forward_rule(place: &Place) -> Vec<Attempt> {
+    external(place, SILENCE, Expect::firewall(FORWARD).component(RULE))
+}
+
+fn forward_rule_legacy(place: &Place) -> Vec<Attempt> {
+    external(
         place,
-        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+        SILENCE,
+        Expect::firewall(FORWARD).component(LEGACY_RULE),
     )
 }
 
-fn forward_legacy(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(FORWARD).component(LEGACY);
-    controls::beside(
+fn forward_policy(place: &Place) -> Vec<Attempt> {
+    external(place, SILENCE, Expect::firewall(FORWARD).component(POLICY))
+}
+
+fn forward_policy_legacy(place: &Place) -> Vec<Attempt> {
+    external(
         place,
-        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
+        SILENCE,
+        Expect::firewall(FORWARD).component(LEGACY_POLICY),
     )
+}
+
+fn forward_table(place: &Place) -> Vec<Attempt> {
+    external(place, SILENCE, Expect::firewall(FORWARD).component(TABLE))
+}
+
+fn raw(place: &Place) -> Vec<Attempt> {
+    external(
+        place,
+        SILENCE,
+        Expect::firewall(&["NF_PREROUTING"]).component(RAW),
+    )
+}
+
+fn raw_legacy(place: &Place) -> Vec<Attempt> {
+    external(
+        place,
+        SILENCE,
+        Expect::firewall(&["NF_PREROUTING"]).component(LEGACY_RAW),
+    )
+}
+
+fn postrouting(place: &Place) -> Vec<Attempt> {
+    external(
+        place,
+        SILENCE,
+        Expect::firewall(&["NF_POSTROUTING"]).component(MANGLE),
+    )
+}
+
+fn output(place: &Place) -> Vec<Attempt> {
+    external(
+        place,
+        SILENCE,
+        Expect::firewall(&["NF_OUTPUT"]).component(OUTPUT),
+    )
+}
+
+fn reject(place: &Place) -> Vec<Attempt> {
+    external(
+        place,
+        &[Answer::Refused],
+        Expect::firewall(FORWARD).component(REJECT),
+    )
+}
+
+fn reply(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::reply_lost(&["HOST_FIREWALL_DROP"], FORWARD).component(RULE);
+    external(place, SILENCE, expect)
 }
 
 fn forward_udp(place: &Place) -> Vec<Attempt> {
-    let attempt = Attempt::new(
-        step(Kind::Udp, place.healthy()),
-        &[Answer::Timeout],
-        Expect::firewall(FORWARD),
-    );
+    let expect = Expect::firewall(FORWARD).component(RULE);
+    let attempt = Attempt::new(step(Kind::Udp, place.healthy()), SILENCE, expect);
     controls::beside(place, vec![attempt])
 }
 
 fn forward_icmp(place: &Place) -> Vec<Attempt> {
-    let attempt = Attempt::new(
-        step(Kind::Icmp, place.broken()),
-        &[Answer::Timeout],
-        Expect::firewall(FORWARD),
-    );
+    let expect = Expect::firewall(FORWARD).component(RULE);
+    let attempt = Attempt::new(step(Kind::Icmp, place.broken()), SILENCE, expect);
     controls::beside(place, vec![attempt])
 }
 
 fn forward_dns(place: &Place) -> Vec<Attempt> {
     let ask = Step::new(Kind::Dns, at(place.broken(), port::DNS)).name(NAME);
-    let attempt = Attempt::new(ask, &[Answer::Timeout], Expect::firewall(FORWARD));
-    controls::beside(place, vec![attempt])
+    let expect = Expect::firewall(FORWARD).component(RULE);
+    controls::beside(place, vec![Attempt::new(ask, SILENCE, expect)])
 }
 
-/// The address the Service translates to; the Service itself works on.
+/// The address the Service translates to.
 fn service_rule(case: &Case) -> anyhow::Result<()> {
     firewall::forward_destination_port(case, case.healthy(), port::TCP[0])
 }
 
 fn forward_service(place: &Place) -> Vec<Attempt> {
-    let vip = at(
-        place.addresses().vip_external,
-        crate::topology::service_port(port::TCP[0]),
-    );
-    let broken = Step::new(Kind::Tcp, vip);
+    let vip = at(place.addresses().vip_external, service_port(port::TCP[0]));
+    let expect = Expect::firewall(FORWARD).component(RULE);
     vec![
-        Attempt::new(broken, &[Answer::Timeout], Expect::firewall(FORWARD)),
+        Attempt::new(Step::new(Kind::Tcp, vip), SILENCE, expect),
         controls::udp(place.healthy()),
         controls::tcp(place.local()),
     ]
 }
 
 fn input(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(&["NF_INPUT"]).component(NFT);
-    controls::beside(
-        place,
-        broken_tcp(place.addresses().node, &[Answer::Timeout], expect),
-    )
-}
-
-fn output(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(&["NF_OUTPUT"]).component(NFT);
-    controls::beside(
-        place,
-        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
-    )
-}
-
-fn prerouting(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(&["NF_PREROUTING"]);
-    controls::beside(
-        place,
-        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
-    )
-}
-
-fn postrouting(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(&["NF_POSTROUTING"]);
-    controls::beside(
-        place,
-        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
-    )
-}
-
-fn reject_icmp(place: &Place) -> Vec<Attempt> {
-    // Only IPv4 has the tracepoint that tells REJECT from DROP.
-    let expect = match place.family {
-        crate::plan::Family::V4 => Expect::firewall(FORWARD).component(&[("verdict", "REJECT")]),
-        crate::plan::Family::V6 => Expect::firewall(FORWARD),
-    };
-    controls::beside(
-        place,
-        broken_tcp(place.healthy(), &[Answer::Refused], expect),
-    )
-}
-
-fn reject_reset(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(FORWARD);
-    controls::beside(
-        place,
-        broken_tcp(place.healthy(), &[Answer::Refused], expect),
-    )
-}
-
-fn reply(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::reply_lost(&["HOST_FIREWALL_DROP"], FORWARD);
-    controls::beside(
-        place,
-        broken_tcp(place.healthy(), &[Answer::Timeout], expect),
-    )
+    let expect = Expect::firewall(&["NF_INPUT"]).component(INPUT);
+    let attempt = Attempt::new(step(Kind::Tcp, place.addresses().node), SILENCE, expect);
+    controls::beside(place, vec![attempt])
 }
 
 fn pod_to_pod(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::firewall(FORWARD).component(NFT);
-    controls::beside(place, broken_tcp(place.local(), &[Answer::Timeout], expect))
+    let expect = Expect::firewall(FORWARD).component(RULE);
+    let attempt = Attempt::new(step(Kind::Tcp, place.local()), SILENCE, expect);
+    controls::beside(place, vec![attempt])
 }
 
 fn ingress_rule(case: &Case) -> anyhow::Result<()> {
@@ -269,9 +307,9 @@ fn ingress_rule(case: &Case) -> anyhow::Result<()> {
 
 fn ingress(place: &Place) -> Vec<Attempt> {
     let pod = place.local();
-    let drop = Step::new(Kind::Tcp, at(pod, broken::TCP));
+    let expect = Expect::firewall(FORWARD).component(RULE);
     vec![
-        Attempt::new(drop, &[Answer::Timeout], Expect::firewall(FORWARD)),
+        Attempt::new(step(Kind::Tcp, pod), SILENCE, expect),
         controls::tcp(pod),
         controls::icmp(pod),
     ]

@@ -50,10 +50,15 @@ const LAYERS: &[Layer] = &[
         &["event", "flow", "inventory", "ruleset", "verdict"],
     ),
     edge("identity", &["event", "inventory"]),
-    edge("kernel", &["event", "inventory"]),
+    // A source sends inputs.
+    edge("kernel", &["engine", "event", "inventory"]),
     edge("check", &["event", "inventory", "ruleset", "verdict"]),
     edge("export", &["event", "flow", "inventory", "verdict"]),
     edge("explain", &["export", "verdict"]),
+    edge(
+        "pcap",
+        &["engine", "event", "export", "flow", "inventory", "verdict"],
+    ),
     edge("recording", &["engine", "event", "inventory"]),
     edge(
         "replay",

@@ -44,6 +44,7 @@ pub const PACKAGES: &[Package] = &[
     package("socat", "socat", Ring::Lab),
     package("dnsutils", "dig", Ring::Lab),
     package("tcpdump", "tcpdump", Ring::Lab),
+    package("tshark", "tshark", Ring::Lab),
     package("procps", "sysctl", Ring::Lab),
     package("bpftool", "bpftool", Ring::Bench),
     package("qemu-system-x86", "qemu-system-x86_64", Ring::Vm),

@@ -68,6 +68,7 @@ impl From<&event::Packet> for Packet {
             fragment: packet.fragment,
             mark: packet.mark,
             skb: packet.skb.map(|skb| Text(Address(skb))),
+            snap: packet.snap.as_ref().map(|snap| Text(Bytes(snap.to_vec()))),
         }
     }
 }
@@ -90,6 +91,7 @@ impl From<Packet> for event::Packet {
             fragment: packet.fragment,
             mark: packet.mark,
             skb: packet.skb.map(|skb| skb.0.0),
+            snap: packet.snap.map(|snap| snap.0.0.into()),
         }
     }
 }
@@ -209,6 +211,7 @@ impl From<&event::Drop> for Drop {
                 input: text(route.input.as_ref()),
                 output: text(route.output.as_ref()),
                 error: route.error,
+                oif: route.oif.map(|index| index.0),
             }),
         }
     }
@@ -224,6 +227,7 @@ impl From<Drop> for event::Drop {
                 input: symbol(route.input),
                 output: symbol(route.output),
                 error: route.error,
+                oif: route.oif.map(IfIndex),
             }),
         }
     }

@@ -1,9 +1,11 @@
 //! Both ways between the mirrored inventory delta and the core's.
 
+use std::sync::Arc;
+
 use super::super::spell::{Spell, Text};
-use super::{Delta, Listener, Peer, Program};
+use super::{Delta, Listener, Listing, Peer, Program};
 use crate::event::{HookId, IfIndex, Ktime, Netns};
-use crate::inventory;
+use crate::{inventory, ruleset};
 
 impl From<&inventory::Delta> for Delta {
     fn from(delta: &inventory::Delta) -> Self {
@@ -39,6 +41,15 @@ impl From<&inventory::Delta> for Delta {
                 netns: netns.0,
                 at: at.0,
                 values: values.clone(),
+            },
+            Core::Rules(reading) => Self::Rules {
+                netns: reading.netns.0,
+                at: reading.at.0,
+                listings: reading
+                    .listings
+                    .iter()
+                    .map(|listing| Listing { source: Text(listing.source), text: listing.text.clone() })
+                    .collect(),
             },
             Core::Programs {
                 netns,
@@ -161,6 +172,13 @@ impl From<Delta> for inventory::Delta {
                 at: Ktime(at),
                 values,
             },
+            Delta::Rules { netns, at, listings } => {
+                let listings = listings
+                    .into_iter()
+                    .map(|listing| ruleset::Listing { source: listing.source.0, text: listing.text })
+                    .collect();
+                Self::Rules(Arc::new(ruleset::Reading::of(Netns(netns), Ktime(at), listings)))
+            }
             Delta::Programs {
                 netns,
                 ifindex,

@@ -1,9 +1,9 @@
 //! `HOST_FIREWALL_DROP`: a netfilter rule or policy of this node dropped or rejected the packet.
 
 use super::{Page, Rule, death};
-use crate::flow::drops::{Backend, DropKind};
 use crate::verdict::case::{Case, Finding};
-use crate::verdict::types::{Cause, Component, HopName};
+use crate::verdict::firewall;
+use crate::verdict::types::Cause;
 
 #[derive(Debug)]
 pub struct HostFirewallDrop;
@@ -23,64 +23,21 @@ impl Rule for HostFirewallDrop {
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let death_found = case.death_of(|kind| matches!(kind, DropKind::Netfilter(_)))?;
-        let group = death_found.group;
-        let DropKind::Netfilter(backend) = group.kind else {
-            return None;
-        };
+        let dropped = firewall::dropped(case)?;
         let v6 = case.flow.tuple.is_ipv6();
-        let verdict = if case.rejected(group) {
-            "REJECT"
-        } else {
-            "DROP"
-        };
-        let chain = hook_name(group.spot.hop);
-        let component = Component {
-            kind: "netfilter".to_owned(),
-            backend: backend.map(|backend| name(backend).to_owned()),
-            family: Some(if v6 { "ip6" } else { "ip" }.to_owned()),
-            chain: chain.map(str::to_owned),
-            verdict: Some(verdict.to_owned()),
-            ..Component::default()
-        };
-        let hook = chain.unwrap_or("a netfilter hook");
-        let verb = if verdict == "REJECT" {
-            "rejects"
-        } else {
-            "drops"
-        };
-        let summary = format!(
-            "a firewall rule or policy in {hook} {verb} {}",
-            case.flow.tuple
-        );
-        Some(
-            death(self.cause(), death_found)
-                .component(component)
-                .remedy(summary, commands(backend, v6, chain)),
-        )
+        let finding = death(self.cause(), dropped.death).component(dropped.component(v6));
+        let finding = dropped.tell(finding);
+        if let Some(undo) = dropped.undo() {
+            return Some(finding.remedy(undo.summary, undo.commands));
+        }
+        let hook = dropped.chain().unwrap_or("a netfilter hook");
+        let verb = if dropped.verdict == "REJECT" { "rejects" } else { "drops" };
+        let summary = format!("a firewall rule or policy in {hook} {verb} {}", case.flow.tuple);
+        Some(finding.remedy(summary, commands(dropped.backend(), v6, dropped.chain())))
     }
 }
 
-fn name(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Nft => "nft",
-        Backend::Legacy => "legacy",
-    }
-}
-
-/// The hook by the name of its built-in chain.
-fn hook_name(hop: HopName) -> Option<&'static str> {
-    match hop {
-        HopName::NfPrerouting => Some("PREROUTING"),
-        HopName::NfInput => Some("INPUT"),
-        HopName::NfForward => Some("FORWARD"),
-        HopName::NfOutput => Some("OUTPUT"),
-        HopName::NfPostrouting => Some("POSTROUTING"),
-        _ => None,
-    }
-}
-
-fn commands(backend: Option<Backend>, v6: bool, chain: Option<&str>) -> Vec<String> {
+fn commands(backend: Option<&str>, v6: bool, chain: Option<&str>) -> Vec<String> {
     let chain = chain.unwrap_or("FORWARD");
     // The filter table has no PREROUTING and POSTROUTING.
     let table = match chain {
@@ -90,16 +47,10 @@ fn commands(backend: Option<Backend>, v6: bool, chain: Option<&str>) -> Vec<Stri
     };
     let iptables = if v6 { "ip6tables" } else { "iptables" };
     let legacy = format!("{iptables}-legacy {table}-nvL {chain} --line-numbers");
-    let nft = format!(
-        "nft -a list ruleset | grep -n -B12 -E 'drop|reject' # look for hook {}",
-        chain.to_lowercase()
-    );
+    let nft = format!("nft -a list ruleset | grep -n -B12 -E 'drop|reject' # look for hook {}", chain.to_lowercase());
     match backend {
-        Some(Backend::Legacy) => vec![legacy],
-        Some(Backend::Nft) => vec![
-            format!("{iptables}-nft {table}-nvL {chain} --line-numbers"),
-            nft,
-        ],
+        Some("legacy") => vec![legacy],
+        Some(_) => vec![format!("{iptables}-nft {table}-nvL {chain} --line-numbers"), nft],
         None => vec![legacy, nft],
     }
 }

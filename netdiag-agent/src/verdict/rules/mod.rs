@@ -19,6 +19,7 @@ mod masq_missing;
 mod masq_unexpected;
 mod mtu_exceeded;
 mod neigh_failed;
+mod netpol_drop;
 mod no_answer;
 mod no_route;
 mod peer_refused;
@@ -27,6 +28,7 @@ mod prohibit_route;
 mod routing_loop;
 mod rp_filter;
 mod snat_ports_exhausted;
+mod svc_no_endpoints;
 mod socket_buffer_full;
 mod ttl_expired;
 mod unknown;
@@ -82,6 +84,8 @@ pub const RULES: &[&dyn Rule] = &[
     &conntrack_full::ConntrackFull,
     &snat_ports_exhausted::SnatPortsExhausted,
     &conntrack_invalid::ConntrackInvalid,
+    &svc_no_endpoints::SvcNoEndpoints,
+    &netpol_drop::NetpolDrop,
     &host_firewall_drop::HostFirewallDrop,
     &blackhole_route::BlackholeRoute,
     &prohibit_route::ProhibitRoute,

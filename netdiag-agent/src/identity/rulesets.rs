@@ -1,0 +1,324 @@
+//! Reads a namespace's packet filter by the programs that own it: nft, iptables on nft, iptables on xtables, ipset.
+//!
+//! Only listing commands are run, and none that would load a module or make a table. What could not be read comes back
+//! as blind spots beside what could.
+//!
+//! An iptables table on nft shows in `nft -j` with its matches missing (`"xt"`), so such tables are read by
+//! `iptables-nft-save`, and nft is asked for the others by name: it spends a second on 20,000 rules of iptables' own.
+
+use std::collections::HashSet;
+use std::io;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+
+use super::error::IdentityError;
+use super::netns::{NetnsHandle, run_in};
+use super::scene::now;
+use crate::inventory::{BlindSpot, Delta};
+use crate::ruleset::model::{Match, Step, Table};
+use crate::ruleset::reading::without_doubles;
+use crate::ruleset::{Backend, Family, Listing, Reading, Ruleset, Source, ipset, iptables, nft};
+
+/// Above this many tables one listing of everything is quicker than one per table.
+const MANY_TABLES: usize = 8;
+
+/// What was read, and what was not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RulesetSnapshot {
+    pub ruleset: Ruleset,
+    /// What `ruleset` was read from.
+    pub listings: Vec<Listing>,
+    /// Rules that may exist but are not in `ruleset`.
+    pub blind: Vec<BlindSpot>,
+}
+
+/// Reads all rules of a namespace, as news for the core.
+pub fn reading(netns: &NetnsHandle) -> Result<Vec<Delta>, IdentityError> {
+    let at = now();
+    let RulesetSnapshot {
+        ruleset,
+        listings,
+        blind,
+    } = read(netns)?;
+    let reading = Reading {
+        netns: netns.netns(),
+        at,
+        ruleset,
+        listings,
+    };
+    let rules = Delta::Rules(Arc::new(reading));
+    Ok(std::iter::once(rules)
+        .chain(blind.into_iter().map(Delta::Blind))
+        .collect())
+}
+
+/// Reads all rules of a namespace.
+pub fn read(netns: &NetnsHandle) -> Result<RulesetSnapshot, IdentityError> {
+    run_in(netns, read_here)
+}
+
+/// Threads started here are in the namespace of the thread that starts them.
+fn read_here() -> RulesetSnapshot {
+    let (mut parts, tables) = thread::scope(|scope| {
+        let readers = [
+            scope.spawn(|| save_nft("iptables", Family::Ip)),
+            scope.spawn(|| save_nft("ip6tables", Family::Ip6)),
+            scope.spawn(|| save_legacy("iptables", Family::Ip)),
+            scope.spawn(|| save_legacy("ip6tables", Family::Ip6)),
+        ];
+        let tables = nft_tables();
+        let parts: Vec<_> = readers
+            .into_iter()
+            .filter_map(|reader| reader.join().ok())
+            .collect();
+        (parts, tables)
+    });
+    match tables {
+        Ok(tables) => parts.push(list_nft(&tables, &covered(&parts))),
+        Err(failure) => parts.push(Part::blind("nft rules", &failure)),
+    }
+    let mut snapshot = RulesetSnapshot::default();
+    for part in parts {
+        snapshot.ruleset.tables.extend(part.tables);
+        snapshot.listings.extend(part.listings);
+        snapshot.blind.extend(part.blind);
+    }
+    without_doubles(&mut snapshot.ruleset.tables);
+    read_ipsets(&mut snapshot);
+    snapshot
+}
+
+/// What one program gave.
+#[derive(Default)]
+struct Part {
+    tables: Vec<Table>,
+    listings: Vec<Listing>,
+    blind: Vec<BlindSpot>,
+}
+
+impl Part {
+    fn blind(what: &str, failure: &Failure) -> Self {
+        Self {
+            blind: vec![spot(what, failure.to_string())],
+            ..Self::default()
+        }
+    }
+
+    /// Tables that were read, and lines that were not understood.
+    fn of(
+        source: Source,
+        text: String,
+        tables: Vec<Table>,
+        strange: &[String],
+        program: &str,
+    ) -> Self {
+        let blind = strange
+            .first()
+            .map(|first| {
+                let why = format!("{} lines not understood, the first: {first}", strange.len());
+                spot(program, why)
+            })
+            .into_iter()
+            .collect();
+        Self {
+            tables,
+            listings: vec![Listing { source, text }],
+            blind,
+        }
+    }
+}
+
+fn spot(what: &str, why: String) -> BlindSpot {
+    BlindSpot {
+        what: what.to_owned(),
+        why,
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the program {0} is not installed")]
+    Missing(String),
+    #[error("run {program}: {cause}")]
+    Run { program: String, cause: io::Error },
+    #[error("{program} failed: {stderr}")]
+    Failed { program: String, stderr: String },
+    #[error("read the output of {program}: {cause}")]
+    Parse {
+        program: String,
+        cause: serde_json::Error,
+    },
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .output();
+    let output = output.map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound => Failure::Missing(program.to_owned()),
+        _ => Failure::Run {
+            program: program.to_owned(),
+            cause,
+        },
+    })?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::Failed {
+            program: program.to_owned(),
+            stderr: stderr.lines().next().unwrap_or("no message").to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Tables made by iptables on nft. Where there is no such program, nft lists them as far as it can.
+fn save_nft(program: &str, family: Family) -> Part {
+    let text = run(&format!("{program}-nft-save"), &["-c"]).or_else(|_| {
+        let plain = format!("{program}-save");
+        let text = run(&plain, &["-c"])?;
+        if speaks_nft(&text) {
+            Ok(text)
+        } else {
+            Err(Failure::Missing(format!("{program}-nft-save")))
+        }
+    });
+    text.map_or_else(
+        |_| Part::default(),
+        |text| {
+            let parsed = iptables::parse(&text, Backend::IptablesNft, family);
+            let source = Source::Iptables(Backend::IptablesNft, family);
+            Part::of(
+                source,
+                text,
+                parsed.tables,
+                &parsed.strange,
+                &format!("{program}-nft-save"),
+            )
+        },
+    )
+}
+
+fn speaks_nft(text: &str) -> bool {
+    text.lines()
+        .next()
+        .is_some_and(|header| header.contains("(nf_tables)"))
+}
+
+fn save_legacy(program: &str, family: Family) -> Part {
+    let name = format!("{program}-legacy-save");
+    let text = run(&name, &["-c"]).or_else(|failure| {
+        // Before iptables 1.8 there was only one.
+        let text = run(&format!("{program}-save"), &["-c"]);
+        text.ok()
+            .filter(|text| !text.is_empty() && !speaks_nft(text))
+            .ok_or(failure)
+    });
+    match text {
+        Ok(text) => {
+            let parsed = iptables::parse(&text, Backend::Legacy, family);
+            Part::of(
+                Source::Iptables(Backend::Legacy, family),
+                text,
+                parsed.tables,
+                &parsed.strange,
+                &name,
+            )
+        }
+        // The kernel knows whether anybody ever made such a table here.
+        Err(failure) if has_legacy_tables(program) => {
+            Part::blind(&format!("{program}-legacy rules"), &failure)
+        }
+        Err(_) => Part::default(),
+    }
+}
+
+fn has_legacy_tables(program: &str) -> bool {
+    let names = match program {
+        "ip6tables" => "/proc/thread-self/net/ip6_tables_names",
+        _ => "/proc/thread-self/net/ip_tables_names",
+    };
+    std::fs::read_to_string(names).is_ok_and(|names| !names.trim().is_empty())
+}
+
+fn nft_tables() -> Result<Vec<(Family, String)>, Failure> {
+    let text = run("nft", &["-j", "list", "chains"])?;
+    nft::tables(&text).map_err(not_json)
+}
+
+fn not_json(cause: serde_json::Error) -> Failure {
+    Failure::Parse {
+        program: "nft".to_owned(),
+        cause,
+    }
+}
+
+/// nft tables the iptables programs have read already.
+fn covered(parts: &[Part]) -> HashSet<(Family, String)> {
+    let tables = parts.iter().flat_map(|part| &part.tables);
+    let nft = tables.filter(|table| table.backend == Backend::IptablesNft);
+    nft.map(|table| (table.family, table.name.clone()))
+        .collect()
+}
+
+fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) -> Part {
+    let wanted: Vec<_> = tables
+        .iter()
+        .filter(|table| !covered.contains(*table))
+        .collect();
+    let mut all = Part::default();
+    let mut take = |text: Result<String, Failure>, what: &str| {
+        let parsed = text.and_then(|text| {
+            nft::parse(&text)
+                .map(|parsed| (text, parsed))
+                .map_err(not_json)
+        });
+        let part = match parsed {
+            Ok((text, parsed)) => {
+                Part::of(Source::Nft, text, parsed.tables, &parsed.strange, "nft")
+            }
+            Err(failure) => Part::blind(what, &failure),
+        };
+        all.tables.extend(part.tables);
+        all.listings.extend(part.listings);
+        all.blind.extend(part.blind);
+    };
+    if wanted.len() > MANY_TABLES {
+        take(run("nft", &["-j", "list", "ruleset"]), "nft rules");
+    } else {
+        for (family, name) in wanted {
+            let text = run("nft", &["-j", "list", "table", family.name(), name]);
+            take(text, &format!("nft table {} {name}", family.name()));
+        }
+    }
+    all
+}
+
+/// Only when a rule asks for one.
+fn read_ipsets(snapshot: &mut RulesetSnapshot) {
+    let asks = |step: &Step| matches!(step, Step::Match(Match::Ipset { .. }));
+    let chains = snapshot.ruleset.tables.iter().flat_map(Table::chains);
+    let asked = chains
+        .flat_map(|chain| &chain.rules)
+        .any(|rule| rule.steps.iter().any(asks));
+    if !asked {
+        return;
+    }
+    match run("ipset", &["save"]) {
+        Ok(text) => {
+            snapshot.ruleset.ipsets = ipset::parse(&text);
+            snapshot.listings.push(Listing {
+                source: Source::Ipset,
+                text,
+            });
+        }
+        Err(failure) => snapshot
+            .blind
+            .push(spot("members of ipsets", failure.to_string())),
+    }
+}
+
+#[cfg(test)]
+#[path = "rulesets_tests.rs"]
+mod tests;

@@ -1,0 +1,126 @@
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::super::testing::Lab;
+use super::*;
+use crate::ruleset::model::Base;
+use crate::ruleset::{Hook, Tri};
+
+/// Runs a program in a namespace; returns what it printed.
+fn inside(netns: &NetnsHandle, words: &[&str], input: &str) -> String {
+    run_in(netns, || {
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{words:?}");
+        String::from_utf8(output.stdout).unwrap()
+    })
+    .unwrap()
+}
+
+/// Everything there is, without the lines that hold the time of day.
+fn all(netns: &NetnsHandle) -> String {
+    let programs: [&[&str]; 5] = [
+        &["nft", "-a", "list", "ruleset"],
+        &["iptables-legacy-save", "-c"],
+        &["ip6tables-legacy-save", "-c"],
+        &["cat", "/proc/thread-self/net/ip_tables_names"],
+        &["cat", "/proc/thread-self/net/ip6_tables_names"],
+    ];
+    let text: String = programs
+        .iter()
+        .map(|words| inside(netns, words, ""))
+        .collect();
+    let lines = text.lines().filter(|line| !line.starts_with("# "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_namespace_without_rules_has_none_and_gets_none() {
+    let Some(mut lab) = Lab::new() else { return };
+    let netns = Lab::handle(&lab.netns("empty"));
+    let snapshot = read(&netns).unwrap();
+    assert_eq!(snapshot.ruleset, Ruleset::default());
+    assert_eq!(snapshot.blind, []);
+    assert_eq!(all(&netns), "");
+}
+
+#[test]
+fn every_back_end_is_read_once_and_left_as_it_was() {
+    let Some(mut lab) = Lab::new() else { return };
+    let netns = Lab::handle(&lab.netns("rules"));
+    let rules =
+        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -p tcp -m tcp --dport 80 -j ACCEPT\nCOMMIT\n";
+    for program in [
+        "iptables-nft-restore",
+        "ip6tables-nft-restore",
+        "iptables-legacy-restore",
+    ] {
+        inside(&netns, &[program], rules);
+    }
+    let own = "table inet corpfw { chain fw { type filter hook forward priority 10; policy drop;\n\
+               tcp dport 80 counter accept\n}\n}\n\
+               table ip nat { chain odd { type nat hook prerouting priority -90;\n}\n}\n";
+    inside(&netns, &["nft", "-f", "-"], own);
+    let before = all(&netns);
+    let snapshot = read(&netns).unwrap();
+    assert_eq!(all(&netns), before);
+    assert_eq!(snapshot.blind, []);
+
+    let tables = &snapshot.ruleset.tables;
+    let mut read: Vec<_> = tables
+        .iter()
+        .filter(|table| table.rules() > 0)
+        .map(|table| {
+            (
+                table.backend,
+                table.family,
+                table.name.as_str(),
+                table.rules(),
+            )
+        })
+        .collect();
+    read.sort_unstable();
+    assert_eq!(
+        read,
+        [
+            (Backend::Nft, Family::Inet, "corpfw", 1),
+            (Backend::IptablesNft, Family::Ip, "filter", 1),
+            (Backend::IptablesNft, Family::Ip6, "filter", 1),
+            (Backend::Legacy, Family::Ip, "filter", 1),
+        ]
+    );
+    // Its chain is none iptables could have made, so only nft can list this table.
+    let odd = tables
+        .iter()
+        .find(|table| table.chain("odd").is_some())
+        .unwrap();
+    assert_eq!((odd.backend, odd.dormant), (Backend::Nft, Tri::No));
+    let base: &Base = odd.chain("odd").unwrap().base.as_ref().unwrap();
+    assert_eq!((base.hook, base.priority), (Hook::Prerouting, -90));
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let failure = run("netdiag-no-such-program", &[]).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "the program netdiag-no-such-program is not installed"
+    );
+}
+
+#[test]
+fn a_program_that_fails_says_why() {
+    let failure = run("ls", &["/no/such/file"]).unwrap_err().to_string();
+    assert!(
+        failure.starts_with("ls failed: ") && failure.contains("/no/such/file"),
+        "{failure}"
+    );
+}

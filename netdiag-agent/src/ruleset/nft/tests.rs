@@ -1,0 +1,184 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::ruleset::model::{Counter, Effect, Match, Nat, Step};
+
+const EXPRESSIONS: &str = include_str!("../../../tests/fixtures/ruleset/expressions.json");
+/// The same ruleset as `nft -a list ruleset` prints it.
+const LISTING: &str = include_str!("../../../tests/fixtures/ruleset/expressions.nft");
+
+fn table(name: &str) -> Table {
+    let parsed = parse(EXPRESSIONS).unwrap();
+    assert_eq!(parsed.strange, Vec::<String>::new());
+    parsed
+        .tables
+        .into_iter()
+        .find(|table| table.name == name)
+        .unwrap()
+}
+
+/// The rule whose text starts so.
+fn rule(text: &str) -> Rule {
+    let table = table("corpfw");
+    let mut rules = table.chains().iter().flat_map(|chain| &chain.rules);
+    rules
+        .find(|rule| rule.text.starts_with(text))
+        .unwrap_or_else(|| panic!("no rule {text}"))
+        .clone()
+}
+
+fn is_decidable(rule: &Rule) -> bool {
+    !rule.steps.iter().any(|step| match step {
+        Step::Match(Match::Unknown(_)) => true,
+        Step::Match(Match::Compare(compare)) => compare
+            .key
+            .iter()
+            .any(|selector| selector.field == crate::ruleset::model::Field::Other),
+        _ => false,
+    })
+}
+
+#[test]
+fn rules_read_as_nft_prints_them() {
+    let printed: HashMap<(String, u64), String> = listing();
+    let table = table("corpfw");
+    let mut different = Vec::new();
+    for chain in table.chains() {
+        for rule in &chain.rules {
+            let RuleRef::Handle(handle) = rule.at else {
+                panic!("{rule:?}")
+            };
+            let nft = &printed[&(chain.name.clone(), handle)];
+            if *nft != rule.text {
+                different.push(format!("nft:  {nft}\nours: {}", rule.text));
+            }
+        }
+    }
+    // DSCP is the one other field in hexadecimal, and flags have a shorthand of their own.
+    let by_form = |pair: &String| pair.contains("dscp") || pair.contains(" / ");
+    different.retain(|pair| !by_form(pair));
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// Text by chain and handle, without counters.
+fn listing() -> HashMap<(String, u64), String> {
+    let mut chain = String::new();
+    let mut rules = HashMap::new();
+    for line in LISTING.lines() {
+        let Some((text, handle)) = line.trim().split_once(" # handle ") else {
+            continue;
+        };
+        if let Some(name) = text.strip_prefix("chain ") {
+            name.trim_end_matches(" {").clone_into(&mut chain);
+        } else if let Ok(handle) = handle.parse() {
+            let text = text.replace("counter packets 0 bytes 0 ", "");
+            rules.entry((chain.clone(), handle)).or_insert(text);
+        }
+    }
+    rules
+}
+
+#[test]
+fn undecidable_rules_are_these() {
+    let table = table("corpfw");
+    let rules = table.chains().iter().flat_map(|chain| &chain.rules);
+    let open: Vec<_> = rules
+        .filter(|rule| !is_decidable(rule))
+        .map(|rule| rule.text.as_str())
+        .collect();
+    assert_eq!(
+        open,
+        [
+            "fib saddr . iif oif missing drop",
+            "limit rate 5/second accept",
+            "ip dscp 4 drop",
+            "meta pkttype broadcast drop",
+            "ct count over 5 drop",
+        ]
+    );
+}
+
+#[test]
+fn base_chains_carry_hook_priority_and_policy() {
+    let base = table("corpfw").chain("nat").unwrap().base.clone().unwrap();
+    assert_eq!(
+        (base.hook, base.priority, base.nat, base.drops),
+        (Hook::Prerouting, -100, true, false)
+    );
+    let base = table("corpfw").chain("fw").unwrap().base.clone().unwrap();
+    assert_eq!(
+        (base.hook, base.priority, base.nat, base.drops),
+        (Hook::Forward, 0, false, true)
+    );
+    assert_eq!(table("br").family, Family::Bridge);
+}
+
+#[test]
+fn a_flag_nft_garbles_leaves_open_whether_the_table_sleeps() {
+    assert_eq!(table("dormant0").dormant, Tri::Maybe);
+    assert_eq!(table("corpfw").dormant, Tri::No);
+}
+
+#[test]
+fn counters_count_only_behind_the_last_match() {
+    assert_eq!(
+        rule("ip saddr @blocked drop").counter,
+        Some(Counter {
+            packets: 0,
+            bytes: 0
+        })
+    );
+    let early = r#"[{"counter":{"packets":5,"bytes":9}},
+        {"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":80}},{"drop":null}]"#;
+    let read = statement::read(&serde_json::from_str::<Vec<Value>>(early).unwrap());
+    assert_eq!((read.counter, read.target), (None, Target::Drop));
+}
+
+#[test]
+fn marks_compose() {
+    let changed = rule("meta mark set meta mark & 0x000000ff ^ 0x00000010").steps;
+    assert_eq!(
+        changed,
+        [Step::Effect(Effect::Mark {
+            and: 0xff,
+            xor: 0x10
+        })]
+    );
+    assert_eq!(
+        rule("ct mark set 0x00000001").steps,
+        [Step::Effect(Effect::CtMark { and: 0, xor: 1 })]
+    );
+    assert_eq!(rule("notrack").steps, [Step::Effect(Effect::NoTrack)]);
+}
+
+#[test]
+fn targets() {
+    assert_eq!(
+        rule("reject with icmpx").target,
+        Target::Reject("icmpx admin-prohibited".to_owned())
+    );
+    assert_eq!(
+        rule("tcp dport 5 redirect").target,
+        Target::Nat(Nat::Redirect)
+    );
+    assert!(matches!(
+        rule("tcp dport vmap @vm").target,
+        Target::Vmap { .. }
+    ));
+    let entries = &table("corpfw").maps["dm"].entries;
+    assert_eq!(entries[0].target, Target::Goto("blk".into()));
+    assert_eq!(entries[0].text, "10.96.0.1 . tcp . 80");
+}
+
+#[test]
+fn tables_are_listed_once() {
+    let names = tables(EXPRESSIONS).unwrap();
+    let names: Vec<_> = names
+        .iter()
+        .map(|(family, name)| format!("{} {name}", family.name()))
+        .collect();
+    assert_eq!(
+        names,
+        ["inet corpfw", "netdev nd", "bridge br", "inet dormant0"]
+    );
+}

@@ -1,0 +1,256 @@
+//! A rule of the JSON listing in nft's own language, as `nft list` prints it, without counters.
+
+use serde_json::Value;
+
+/// The whole rule.
+pub fn rule(statements: &[Value], comment: Option<&str>) -> String {
+    let mut words: Vec<String> = statements
+        .iter()
+        .filter_map(|statement| statement.as_object()?.iter().next())
+        .filter(|(name, _)| *name != "counter")
+        .map(|(name, body)| statement(name, body))
+        .filter(|text| !text.is_empty())
+        .collect();
+    if let Some(comment) = comment {
+        words.push(format!("comment \"{comment}\""));
+    }
+    words.join(" ")
+}
+
+/// One statement; what is not known stays JSON.
+pub fn statement(name: &str, body: &Value) -> String {
+    let known = match name {
+        "match" => comparison(body),
+        "accept" | "drop" | "return" | "continue" | "notrack" => Some(name.to_owned()),
+        "jump" | "goto" => body
+            .get("target")
+            .map(|target| format!("{name} {}", expr(target))),
+        "vmap" => pair(body, "key", "data").map(|(key, data)| {
+            format!(
+                "{} vmap {}",
+                Style::of(key).write(key),
+                Style::of(key).write(data)
+            )
+        }),
+        "mangle" => pair(body, "key", "value")
+            .map(|(key, value)| format!("{} set {}", expr(key), Style::of(key).write(value))),
+        "reject" => Some(reject(body)),
+        "log" => Some(log(body)),
+        "limit" => limit(body),
+        "snat" | "dnat" | "masquerade" | "redirect" => Some(nat(name, body)),
+        "set" => pair(body, "op", "elem")
+            .zip(body.get("set"))
+            .map(|((op, elem), set)| format!("{} {} {{ {} }}", expr(op), expr(set), expr(elem))),
+        "xt" => body.get("name").map(|extension| {
+            format!(
+                "xt {} {}",
+                expr(body.get("type").unwrap_or(&Value::Null)),
+                expr(extension)
+            )
+        }),
+        "ct count" => body.get("val").map(|limit| {
+            let over = if body.get("inv").and_then(Value::as_bool) == Some(true) {
+                "over "
+            } else {
+                ""
+            };
+            format!("ct count {over}{}", expr(limit))
+        }),
+        "queue" => Some(body.get("num").map_or_else(
+            || "queue".to_owned(),
+            |num| format!("queue to {}", expr(num)),
+        )),
+        _ => None,
+    };
+    known.unwrap_or_else(|| format!("{name} {body}"))
+}
+
+fn pair<'v>(body: &'v Value, one: &str, other: &str) -> Option<(&'v Value, &'v Value)> {
+    Some((body.get(one)?, body.get(other)?))
+}
+
+fn comparison(body: &Value) -> Option<String> {
+    let (left, right) = pair(body, "left", "right")?;
+    let op = body.get("op").and_then(Value::as_str).unwrap_or("==");
+    let style = Style::of(left);
+    // `ct state new,established`, `tcp dport 80`: these operators are not written.
+    let implied = matches!(op, "==" | "in") && left.get("&").is_none();
+    let right = match right {
+        Value::Bool(found) => if *found { "exists" } else { "missing" }.to_owned(),
+        other => style.write(other),
+    };
+    let left = style.write(left);
+    Some(if implied {
+        format!("{left} {right}")
+    } else {
+        format!("{left} {op} {right}")
+    })
+}
+
+/// How nft writes the values of a field.
+#[derive(Clone, Copy)]
+enum Style {
+    Plain,
+    /// Interface names.
+    Quoted,
+    /// Marks.
+    Hex,
+}
+
+impl Style {
+    fn of(left: &Value) -> Self {
+        if let Some(field) = left.get("&").and_then(|parts| parts.get(0)) {
+            return Self::of(field);
+        }
+        let key = |kind| {
+            left.get(kind)
+                .and_then(|part: &Value| part.get("key"))
+                .and_then(Value::as_str)
+        };
+        match (key("meta"), key("ct")) {
+            (Some("iif" | "oif" | "iifname" | "oifname"), _) => Self::Quoted,
+            (Some("mark"), _) | (_, Some("mark")) => Self::Hex,
+            _ => Self::Plain,
+        }
+    }
+
+    fn write(self, value: &Value) -> String {
+        match (value, self) {
+            (Value::String(text), Self::Quoted) if !text.starts_with('@') => format!("\"{text}\""),
+            (Value::Number(number), Self::Hex) => {
+                format!("0x{:08x}", number.as_u64().unwrap_or_default())
+            }
+            (Value::String(text), _) => text.clone(),
+            (Value::Array(values), _) => self.joined(values, ","),
+            (Value::Object(object), _) => object
+                .iter()
+                .next()
+                .map_or_else(String::new, |(name, body)| self.part(name, body)),
+            (other, _) => other.to_string(),
+        }
+    }
+
+    fn joined(self, values: &[Value], separator: &str) -> String {
+        values
+            .iter()
+            .map(|value| self.write(value))
+            .collect::<Vec<_>>()
+            .join(separator)
+    }
+
+    /// What holds values of the field.
+    fn part(self, name: &str, body: &Value) -> String {
+        let list = body.as_array().map_or(&[][..], Vec::as_slice);
+        match name {
+            "range" => self.joined(list, "-"),
+            "concat" => self.joined(list, " . "),
+            "&" | "|" | "^" | "<<" | ">>" => self.joined(list, &format!(" {name} ")),
+            "set" if body.is_array() => format!("{{ {} }}", self.members(list)),
+            "set" => format!("{{ {} }}", self.write(body)),
+            "elem" => body
+                .get("val")
+                .map_or_else(String::new, |value| self.write(value)),
+            _ => part(name, body),
+        }
+    }
+
+    /// Elements of a set, or pairs of a map.
+    fn members(self, members: &[Value]) -> String {
+        let words = members
+            .iter()
+            .map(|member| match member.as_array().map(Vec::as_slice) {
+                Some([key, data]) => format!("{} : {}", self.write(key), expr(data)),
+                _ => self.write(member),
+            });
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A value, or an expression.
+pub fn expr(value: &Value) -> String {
+    Style::Plain.write(value)
+}
+
+fn part(name: &str, body: &Value) -> String {
+    let text = |key: &str| body.get(key).map(expr).unwrap_or_default();
+    match name {
+        "payload" if body.get("protocol").is_some() => {
+            format!("{} {}", text("protocol"), text("field"))
+        }
+        "payload" => format!("@{},{},{}", text("base"), text("offset"), text("len")),
+        "meta" => match text("key").as_str() {
+            key @ ("iif" | "oif" | "iifname" | "oifname") => key.to_owned(),
+            key => format!("meta {key}"),
+        },
+        "ct" if body.get("dir").is_some() => format!("ct {} {}", text("dir"), text("key")),
+        "ct" => format!("ct {}", text("key")),
+        "fib" => format!(
+            "fib {} {}",
+            Style::Plain.joined(
+                body.get("flags")
+                    .and_then(Value::as_array)
+                    .map_or(&[], Vec::as_slice),
+                " . "
+            ),
+            text("result")
+        ),
+        "numgen" => format!("numgen {} mod {}", text("mode"), text("mod")),
+        "prefix" => format!("{}/{}", text("addr"), text("len")),
+        "map" => format!("{} map {}", text("key"), text("data")),
+        "jump" | "goto" => format!("{name} {}", text("target")),
+        "accept" | "drop" | "return" | "continue" => name.to_owned(),
+        _ => format!("{name} {body}"),
+    }
+}
+
+fn reject(body: &Value) -> String {
+    let word = |key| body.get(key).and_then(Value::as_str);
+    match (word("type"), word("expr")) {
+        (None, _) => "reject".to_owned(),
+        (Some(kind), None) => format!("reject with {kind}"),
+        (Some(kind), Some(code)) => format!("reject with {kind} {code}"),
+    }
+}
+
+fn log(body: &Value) -> String {
+    let prefix = body
+        .get("prefix")
+        .map(|prefix| format!(" prefix \"{}\"", expr(prefix)));
+    let group = body
+        .get("group")
+        .map(|group| format!(" group {}", expr(group)));
+    format!(
+        "log{}{}",
+        prefix.unwrap_or_default(),
+        group.unwrap_or_default()
+    )
+}
+
+fn limit(body: &Value) -> Option<String> {
+    let over = if body.get("inv").and_then(Value::as_bool) == Some(true) {
+        "over "
+    } else {
+        ""
+    };
+    Some(format!(
+        "limit rate {over}{}/{}",
+        expr(body.get("rate")?),
+        expr(body.get("per")?)
+    ))
+}
+
+fn nat(name: &str, body: &Value) -> String {
+    let family = body
+        .get("family")
+        .map(|family| format!(" {}", expr(family)))
+        .unwrap_or_default();
+    let port = body
+        .get("port")
+        .map(|port| format!(":{}", expr(port)))
+        .unwrap_or_default();
+    match body.get("addr") {
+        Some(address) => format!("{name}{family} to {}{port}", expr(address)),
+        None if !port.is_empty() => format!("{name} to {port}"),
+        None => name.to_owned(),
+    }
+}

@@ -1,0 +1,284 @@
+//! Which rule dropped it: the dropped packet, walked through the rules of the hook that dropped it.
+//!
+//! Passive: nothing is added to the node's rules. The walk names every rule that would or could drop the packet; counters
+//! of a reading before and one after the drop narrow the list.
+
+use super::case::{Case, Death, Finding};
+use super::types::{Component, Confidence, HopName, Remediation, RuleRef};
+use crate::event::{Conntrack, CtStatus, IfIndex, Netns};
+use crate::flow::drops::{Backend, DropKind};
+use crate::flow::record::DropGroup;
+use crate::inventory::{Role, Rules};
+use crate::ruleset::{
+    AddressType, Candidate, CtFacts, CtState, Hook, Interface, Owner, PacketFacts, evaluate, narrow, owner, policies,
+    service_without_endpoints, undo,
+};
+
+/// A netfilter drop and what is known of its rule.
+pub(super) struct Dropped<'a> {
+    pub death: Death<'a>,
+    pub hook: Option<Hook>,
+    /// `DROP` or `REJECT`, as the packet experienced it.
+    pub verdict: &'static str,
+    backend: Option<Backend>,
+    /// What is left of the rules that could have done it, in the order the packet meets them.
+    candidates: Vec<Candidate>,
+    owner: Owner,
+    /// Packets the one rule has counted since the trace began.
+    moved: Option<u64>,
+    facts: Option<PacketFacts>,
+}
+
+/// The case's netfilter death, with its rule; `None`: it did not die so.
+pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
+    let death = case.death_of(|kind| matches!(kind, DropKind::Netfilter(_)))?;
+    let group = death.group;
+    let DropKind::Netfilter(backend) = group.kind else { return None };
+    let hook = hook(group.spot.hop);
+    let rules = group.spot.netns.and_then(|netns| case.inventory.rules(netns));
+    let facts = facts(case, group, hook);
+    let candidates = match (rules, hook, &facts) {
+        (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group, backend),
+        _ => Vec::new(),
+    };
+    let owner = match (candidates.as_slice(), rules) {
+        ([only], Some(rules)) => owner(only, &rules.after.ruleset),
+        _ => Owner::Plain,
+    };
+    let moved = match (candidates.as_slice(), rules) {
+        ([only], Some(rules)) => only.moved(&rules.before.ruleset, &rules.after.ruleset),
+        _ => None,
+    };
+    let verdict = if case.rejected(group) { "REJECT" } else { "DROP" };
+    Some(Dropped { death, hook, verdict, backend, candidates, owner, moved, facts })
+}
+
+impl Dropped<'_> {
+    /// The one rule that did it, when no other is left.
+    pub fn rule(&self) -> Option<&Candidate> {
+        match self.candidates.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    pub fn is_policy(&self) -> bool {
+        self.rule().is_some() && self.owner.is_policy_engine()
+    }
+
+    /// The Service that has no endpoints, as `namespace/name:port`.
+    pub fn service(&self) -> Option<String> {
+        let service = service_without_endpoints(self.rule()?)?;
+        let port = service.port.map_or_else(String::new, |port| format!(":{port}"));
+        Some(format!("{}/{}{port}", service.namespace, service.name))
+    }
+
+    pub fn policies(&self) -> Vec<String> {
+        self.rule().map_or_else(Vec::new, policies)
+    }
+
+    /// The hook by the name of its built-in chain.
+    pub fn chain(&self) -> Option<&'static str> {
+        self.hook.map(|hook| match hook {
+            Hook::Ingress => "INGRESS",
+            Hook::Prerouting => "PREROUTING",
+            Hook::Input => "INPUT",
+            Hook::Forward => "FORWARD",
+            Hook::Output => "OUTPUT",
+            Hook::Postrouting => "POSTROUTING",
+            Hook::Egress => "EGRESS",
+        })
+    }
+
+    pub fn backend(&self) -> Option<&'static str> {
+        self.rule().map(|rule| rule.backend.name()).or_else(|| {
+            self.backend.map(|backend| match backend {
+                Backend::Nft => "nft",
+                Backend::Legacy => "legacy",
+            })
+        })
+    }
+
+    pub fn component(&self, v6: bool) -> Component {
+        let Some(rule) = self.rule() else {
+            return Component {
+                kind: "netfilter".to_owned(),
+                backend: self.backend().map(str::to_owned),
+                family: Some(if v6 { "ip6" } else { "ip" }.to_owned()),
+                chain: self.chain().map(str::to_owned),
+                verdict: Some(self.verdict.to_owned()),
+                ..Component::default()
+            };
+        };
+        let tool = if rule.backend.is_iptables() { "iptables" } else { "nft" };
+        let kind = if rule.rule.is_some() { "rule" } else { "policy" };
+        Component {
+            kind: format!("{tool}_{kind}"),
+            backend: Some(rule.backend.name().to_owned()),
+            family: Some(rule.family.name().to_owned()),
+            table: Some(rule.table.clone()),
+            chain: Some(rule.chain.clone()),
+            rule: rule.rule.map(|at| match at {
+                crate::ruleset::RuleRef::Number(number) => RuleRef::Number(number),
+                crate::ruleset::RuleRef::Handle(handle) => RuleRef::Handle(handle),
+            }),
+            text: Some(rule.text.clone()).filter(|text| !text.is_empty()),
+            verdict: Some(self.verdict.to_owned()),
+            owner: Some(self.owner.name().to_owned()).filter(|_| self.owner != Owner::Plain),
+            policies: self.policies(),
+            ..Component::default()
+        }
+    }
+
+    /// The exact undo of the rule, or its owner's way; `None` when no single rule is left.
+    pub fn undo(&self) -> Option<Remediation> {
+        let undo = undo(self.rule()?, self.owner, self.facts.as_ref()?);
+        Some(Remediation { summary: undo.summary, commands: undo.commands })
+    }
+
+    /// Adds what is known of the rule: its candidates when there are several, and how sure the one is.
+    pub fn tell(&self, mut finding: Finding) -> Finding {
+        let certain = self.rule().is_some_and(|rule| rule.certain);
+        if let Some(moved) = self.moved.filter(|moved| *moved > 0) {
+            finding = finding.counter("rule_counter_delta", moved);
+        }
+        if self.rule().is_some() && !certain {
+            finding = finding.caveat(
+                "the rule is named by its counter and by elimination: part of what it matches could not be evaluated",
+            );
+        }
+        for candidate in self.candidates.iter().filter(|_| self.candidates.len() > 1).take(8) {
+            let place = format!("{} {} {}", candidate.backend.name(), candidate.table, candidate.chain);
+            let which = match candidate.rule {
+                None => "policy".to_owned(),
+                Some(crate::ruleset::RuleRef::Number(number)) => format!("rule {number}"),
+                Some(crate::ruleset::RuleRef::Handle(handle)) => format!("handle {handle}"),
+            };
+            finding = finding.suspect("firewall_rule", format!("{place} {which}: {}", candidate.text));
+        }
+        if finding.confidence == Confidence::Proven && self.is_policy() && !certain {
+            finding.confidence = Confidence::Inferred;
+        }
+        finding
+    }
+}
+
+const fn hook(hop: HopName) -> Option<Hook> {
+    match hop {
+        HopName::NfPrerouting => Some(Hook::Prerouting),
+        HopName::NfInput => Some(Hook::Input),
+        HopName::NfForward => Some(Hook::Forward),
+        HopName::NfOutput => Some(Hook::Output),
+        HopName::NfPostrouting => Some(Hook::Postrouting),
+        _ => None,
+    }
+}
+
+/// Rules that could have done it: of the back end the kernel named, and where a second reading exists, those whose
+/// counters moved.
+fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup, backend: Option<Backend>) -> Vec<Candidate> {
+    let found = evaluate(&rules.after.ruleset, hook, facts);
+    let of_backend: Vec<Candidate> = found
+        .candidates
+        .iter()
+        .filter(|candidate| match backend {
+            Some(Backend::Nft) => candidate.backend.name() == "nft",
+            Some(Backend::Legacy) => candidate.backend.name() == "legacy",
+            None => true,
+        })
+        .cloned()
+        .collect();
+    if of_backend.len() < 2 || rules.after.at <= group.first {
+        return of_backend;
+    }
+    let narrowed = narrow(&of_backend, &rules.before.ruleset, &rules.after.ruleset, 1);
+    if narrowed.is_empty() { of_backend } else { narrowed }
+}
+
+/// The packet as it stood at the hook.
+fn facts(case: &Case<'_>, group: &DropGroup, hook: Option<Hook>) -> Option<PacketFacts> {
+    let packet = group.packet.as_ref()?;
+    let mut facts = PacketFacts::of(&packet.tuple);
+    facts.mark = Some(packet.mark);
+    facts.tcp_flags = packet.tcp.map(|tcp| tcp.flags);
+    facts.icmp = packet.icmp;
+    facts.length = Some(packet.len);
+    facts.ttl = Some(packet.ttl);
+    facts.fragment = Some(packet.fragment);
+    facts.ct = group.conntrack.as_ref().map_or_else(CtFacts::default, ct);
+    let netns = group.spot.netns?;
+    facts.src_type = address_type(case, netns, packet.tuple.src.ip());
+    facts.dst_type = address_type(case, netns, packet.tuple.dst.ip());
+    interfaces(case, group, netns, hook?, &mut facts);
+    Some(facts)
+}
+
+fn ct(entry: &Conntrack) -> CtFacts {
+    let state = if entry.related {
+        CtState::Related
+    } else if entry.reply || entry.status.has(CtStatus::SEEN_REPLY) {
+        CtState::Established
+    } else {
+        CtState::New
+    };
+    CtFacts {
+        state: Some(state),
+        status: Some(entry.status.0),
+        reply: Some(entry.reply),
+        original: Some(entry.orig),
+        mark: None,
+    }
+}
+
+/// Seen from the namespace the rules are in.
+fn address_type(case: &Case<'_>, netns: Netns, address: std::net::IpAddr) -> Option<AddressType> {
+    if address.is_multicast() {
+        return Some(AddressType::Multicast);
+    }
+    let own = case.inventory.links().any(|link| link.netns == netns && link.addresses.contains(&address));
+    // A broadcast address looks like any other from here.
+    Some(if own || address.is_loopback() { AddressType::Local } else { AddressType::Unicast })
+}
+
+/// Interfaces as the hook's rules see them.
+fn interfaces(case: &Case<'_>, group: &DropGroup, netns: Netns, hook: Hook, facts: &mut PacketFacts) {
+    let name = |index: IfIndex| case.inventory.link(netns, index).map(|link| Interface::Named(link.name.to_string()));
+    let here = group.ifname.as_ref().map_or(Interface::Unknown, |name| Interface::Named(name.to_string()));
+    let came_by = group.iif.and_then(name).unwrap_or(Interface::Unknown);
+    let leaves_by = group.drop.route.as_ref().and_then(|route| route.oif).and_then(name).unwrap_or(Interface::Unknown);
+    // What br_netfilter hands to the IP hooks has no route, and the bridge stands for its ports.
+    let bridged = group.drop.stack.iter().any(|symbol| symbol.starts_with("br_nf_") || symbol.starts_with("br_forward"));
+    match hook {
+        Hook::Forward if bridged => {
+            let bridge = the_bridge(case, netns);
+            facts.bridged = true;
+            facts.iif.clone_from(&bridge);
+            facts.oif = bridge;
+        }
+        Hook::Ingress | Hook::Prerouting | Hook::Input => {
+            facts.iif = here;
+            facts.oif = Interface::None;
+        }
+        Hook::Forward => {
+            facts.iif = here;
+            facts.oif = leaves_by;
+        }
+        Hook::Output => {
+            facts.iif = Interface::None;
+            facts.oif = if leaves_by == Interface::Unknown { here } else { leaves_by };
+        }
+        Hook::Postrouting | Hook::Egress => {
+            facts.iif = if group.iif.is_none() { Interface::None } else { came_by };
+            facts.oif = here;
+        }
+    }
+}
+
+/// The node's bridge, when it has just one.
+fn the_bridge(case: &Case<'_>, netns: Netns) -> Interface {
+    let mut bridges = case.inventory.links().filter(|link| link.netns == netns && link.role == Role::Bridge);
+    match (bridges.next(), bridges.next()) {
+        (Some(only), None) => Interface::Named(only.name.to_string()),
+        _ => Interface::Unknown,
+    }
+}

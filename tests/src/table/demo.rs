@@ -1,0 +1,92 @@
+//! One node with many faults at once: what `cargo xtask demo` traces. Each conversation meets one of them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::controls::{self, step};
+use crate::faults::{Case, Place, at, conntrack, firewall, routing};
+use crate::scenario::{Attempt, Expect, Scenario};
+use crate::server::port;
+use crate::step::{Answer, Kind, Step};
+
+pub const SCENARIOS: &[Scenario] = &[Scenario::new(
+    "demo",
+    "ten faults at once: three rule back ends, a lost reply, routes, neighbours, ports, silence",
+    break_everything,
+    attempts,
+)
+.only_v4()
+.only_bridge()];
+
+const FORWARD: &[&str] = &["NF_FORWARD"];
+
+fn break_everything(case: &Case) -> Result<()> {
+    let node = &case.node.netns;
+    firewall::forward_rule(case)?;
+    node.sh("iptables-legacy -I FORWARD -p udp --dport 9001 -j DROP")?;
+    node.sh("nft add table inet corpfw")?;
+    node.sh("nft add chain inet corpfw egress { type filter hook forward priority -10 ; }")?;
+    node.sh(
+        "nft add rule inet corpfw egress tcp dport 8082 counter reject comment \"no-legacy-api\"",
+    )?;
+    node.sh("iptables -I FORWARD -p udp --sport 9002 -j DROP")?;
+    routing::blackhole_route(case)?;
+    conntrack::drop_invalid(case)?;
+    let silent = format!("iptables -I INPUT -p tcp --dport {} -j DROP", port::SLOW);
+    case.node.external.sh(&silent).map(drop)
+}
+
+fn attempts(place: &Place) -> Vec<Attempt> {
+    let external = place.healthy();
+    let (timeout, refused) = (&[Answer::Timeout] as &[_], &[Answer::Refused] as &[_]);
+    let unreachable: &[_] = &[Answer::Unreachable, Answer::Timeout];
+    let try_ = |kind, to, port| Step::new(kind, at(to, port));
+    let nft = Expect::firewall(FORWARD).component(&[("table", "corpfw"), ("verdict", "REJECT")]);
+    let legacy = Expect::firewall(FORWARD).component(&[("backend", "legacy"), ("rule", "1")]);
+    let reply = Expect::reply_lost(&["HOST_FIREWALL_DROP"], FORWARD);
+    let nobody = Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0]))
+        .timeout(Duration::from_millis(4500));
+    let broken = vec![
+        Attempt::new(
+            step(Kind::Tcp, external),
+            timeout,
+            Expect::firewall(FORWARD).component(&[("backend", "nft")]),
+        ),
+        Attempt::new(try_(Kind::Udp, external, port::UDP[1]), timeout, legacy),
+        Attempt::new(try_(Kind::Tcp, external, port::TCP[2]), refused, nft),
+        Attempt::new(try_(Kind::Udp, external, port::UDP[2]), timeout, reply),
+        Attempt::new(
+            try_(Kind::Tcp, place.broken(), port::TCP[0]),
+            unreachable,
+            Expect::dropped(&["BLACKHOLE_ROUTE"], &["FIB"]),
+        ),
+        Attempt::new(
+            try_(Kind::RawSyn, external, port::TCP[0]).bad_checksum(),
+            &[Answer::Sent],
+            Expect::dropped(&["CONNTRACK_INVALID"], FORWARD),
+        ),
+        Attempt::new(try_(Kind::Tcp, place.local(), port::CLOSED), refused, {
+            Expect::refused(&["PORT_NOT_LISTENING"], &["SOCKET"])
+        }),
+        Attempt::new(try_(Kind::Tcp, external, port::CLOSED), refused, {
+            Expect::refused(&["PEER_REFUSED"], &["FABRIC", "NIC_INGRESS"])
+        }),
+        Attempt::new(
+            nobody,
+            unreachable,
+            Expect::dropped(&["NEIGH_FAILED"], &["NIC_EGRESS", "NF_POSTROUTING"]),
+        ),
+        Attempt::new(
+            try_(Kind::Tcp, external, port::SLOW),
+            timeout,
+            Expect::no_answer(&["NO_ANSWER"]),
+        ),
+    ];
+    [
+        broken,
+        controls::services(place),
+        vec![controls::icmp(external), controls::dns(external)],
+    ]
+    .concat()
+}
