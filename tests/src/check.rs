@@ -53,7 +53,9 @@ pub fn is_failing(verdict: &Value) -> bool {
 
 /// The verdict on one conversation.
 pub fn about<'a>(attempt: &Attempt, verdicts: &'a [Value]) -> Option<&'a Value> {
-    verdicts.iter().find(|verdict| is_about(verdict, &attempt.step))
+    verdicts
+        .iter()
+        .find(|verdict| is_about(verdict, &attempt.step))
 }
 
 /// Checks what was said of one conversation.

@@ -60,7 +60,9 @@ fn remove_all() {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .clone();
-    paths.iter().for_each(|path| unmount(path));
+    for path in &paths {
+        unmount(path);
+    }
 }
 
 /// Removes the namespaces of lab processes that no longer exist.

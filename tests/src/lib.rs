@@ -5,7 +5,7 @@
 //! - `step`, `send` are the traffic, run inside the traced pod · `packet` the kinds no socket makes, `dns` the messages
 //! - `faults` break a node, one function each, by the tools an operator would use · `bpf` the programs that drop
 //! - `scenario`, `table` what is broken and what must be said about it · `runner`, `check`, `snapshot` run and judge
-//! - `conntrack`, `programs` what they compare with and run · `replay` the same scenarios from their recordings
+//! - `conntrack`, `process`, `programs` what they compare with and run · `replay` the same scenarios from their recordings
 
 pub mod bpf;
 pub mod check;
@@ -19,6 +19,7 @@ pub mod netns;
 pub mod node;
 pub mod packet;
 pub mod plan;
+pub mod process;
 pub mod programs;
 pub mod replay;
 pub mod runner;

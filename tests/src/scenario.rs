@@ -21,6 +21,8 @@ pub struct Scenario {
     pub families: &'static [Family],
     pub sender: Sender,
     pub select: Select,
+    /// The external host is one hop further away.
+    pub router: bool,
     /// What not every machine has.
     pub needs: &'static [Need],
     /// Breaks a healthy node.
@@ -45,6 +47,8 @@ pub enum Select {
     Pid,
     /// The pod's interface on the node.
     Interface,
+    /// The node itself, by its uplink.
+    Uplink,
 }
 
 impl Scenario {
@@ -62,6 +66,7 @@ impl Scenario {
             families: &Family::ALL,
             sender: Sender::Pod,
             select: Select::Netns,
+            router: false,
             needs: &[],
             build,
             attempts,
@@ -75,8 +80,20 @@ impl Scenario {
     }
 
     #[must_use]
+    pub const fn only_point_to_point(mut self) -> Self {
+        self.topologies = &[Topology::PointToPoint];
+        self
+    }
+
+    #[must_use]
     pub const fn only_bridge(mut self) -> Self {
         self.topologies = &[Topology::Bridge];
+        self
+    }
+
+    #[must_use]
+    pub const fn only_ptp(mut self) -> Self {
+        self.topologies = &[Topology::PointToPoint];
         self
     }
 
@@ -90,6 +107,22 @@ impl Scenario {
     pub const fn select(mut self, select: Select) -> Self {
         self.select = select;
         self
+    }
+
+    #[must_use]
+    pub const fn behind_router(mut self) -> Self {
+        self.router = true;
+        self
+    }
+
+    /// The plan of a variant.
+    pub fn plan(&self, topology: Topology) -> Plan {
+        let plan = Plan::of(topology);
+        if self.router {
+            plan.with_router()
+        } else {
+            plan
+        }
     }
 
     #[must_use]
@@ -111,7 +144,7 @@ impl Scenario {
 pub fn causes() -> BTreeSet<&'static str> {
     let expected = |scenario: &'static Scenario| {
         scenario.variants().flat_map(|(topology, family)| {
-            let plan = Plan::of(topology);
+            let plan = scenario.plan(topology);
             (scenario.attempts)(&Place {
                 plan: &plan,
                 family,

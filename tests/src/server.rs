@@ -29,7 +29,7 @@ pub mod port {
 }
 
 /// What a slow server waits before its answer.
-pub const SLOWNESS: Duration = Duration::from_millis(300);
+pub const SLOWNESS: Duration = Duration::from_millis(800);
 
 /// The servers stop when this is dropped.
 #[derive(Debug)]
@@ -175,7 +175,7 @@ fn bound(address: SocketAddr, kind: Type, protocol: Protocol) -> Result<Socket> 
 
 fn answer(socket: &UdpSocket) {
     let Ok(own) = socket.local_addr() else { return };
-    let mut buffer = [0; 65536];
+    let mut buffer = vec![0; 65536];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
         let message = &buffer[..length];
         // An answer that cannot be sent is an answer lost, as in any network.
@@ -191,7 +191,7 @@ fn answer(socket: &UdpSocket) {
 
 /// Sends back what came; false when the conversation is over.
 fn echo(stream: &mut TcpStream) -> bool {
-    let mut buffer = [0; 65536];
+    let mut buffer = vec![0; 65536];
     match stream.read(&mut buffer) {
         Ok(0) => false,
         Ok(length) if buffer[..length].starts_with(b"GET ") => {

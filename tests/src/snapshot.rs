@@ -75,9 +75,10 @@ fn look(node: &Node, line: &str) -> Result<String> {
 /// Without comments (they hold the time) and `[packets:bytes]`.
 fn stable(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .map(|line| format!("{}\n", line.split(" [").next().unwrap_or(line)))
-        .collect()
+    let stable: Vec<_> = lines
+        .map(|line| line.split(" [").next().unwrap_or(line))
+        .collect();
+    stable.join("\n")
 }
 
 #[cfg(test)]

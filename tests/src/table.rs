@@ -5,6 +5,11 @@ mod controls;
 mod demo;
 mod firewall;
 mod healthy;
+<<<<<<< HEAD
+mod nat;
+=======
+mod kube;
+>>>>>>> lab
 mod program;
 mod routing;
 mod socket;
@@ -17,7 +22,9 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     firewall::SCENARIOS,
     routing::SCENARIOS,
     socket::SCENARIOS,
+    kube::SCENARIOS,
     program::SCENARIOS,
     demo::SCENARIOS,
     conntrack::SCENARIOS,
+    nat::SCENARIOS,
 ];

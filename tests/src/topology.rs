@@ -102,19 +102,19 @@ fn beyond_router(node: &Node, router: &Netns) -> Result<()> {
     );
     let mut far = "link set lan0 up\n".to_owned();
     let _ = writeln!(near, "link set wan0 up");
-    let mut routes = String::new();
+    let mut through = String::new();
     for a in [&node.plan.v4, &node.plan.v6] {
         let [here, there] = a.far;
         let _ = writeln!(near, "addr add {here}/{} dev wan0 nodad", a.far_prefix);
         let _ = writeln!(far, "addr add {there}/{} dev lan0 nodad", a.far_prefix);
         let _ = writeln!(far, "route add default via {here}");
         for address in a.external {
-            let _ = writeln!(routes, "route add {address} via {there}");
+            let _ = writeln!(through, "route add {address} via {there}");
         }
     }
     router.ip_batch(&near)?;
     external.ip_batch(&far)?;
-    router.ip_batch(&routes)
+    router.ip_batch(&through)
 }
 
 fn bridge(node: &Node) -> Result<()> {

@@ -2,18 +2,15 @@
 //!
 //! Needs root: `cargo test -p netdiag-tests --features lab`. Without it each test says so and passes.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread::JoinHandle;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use netdiag_tests::faults::Case;
 use netdiag_tests::node::Node;
 use netdiag_tests::plan::{Family, Topology};
+use netdiag_tests::process::{Ended, Running, wait};
 use netdiag_tests::programs;
 use netdiag_tests::replay::{EXPECT, RECORDING, folders};
-use netdiag_tests::runner::wait;
 use netdiag_tests::snapshot::Snapshot;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -45,91 +42,20 @@ fn trace(node: &Node, more: &[&str]) -> Command {
     command
 }
 
-/// A finished run.
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    signal: Option<i32>,
-    stdout: String,
-    stderr: String,
-    took: Duration,
+fn run(command: Command) -> Ended {
+    Running::start(command)
+        .and_then(Running::end)
+        .expect("it ends by itself")
 }
 
-/// A run whose standard error is watched.
-struct Running {
-    child: Child,
-    started: Instant,
-    lines: Receiver<String>,
-    stdout: Option<JoinHandle<String>>,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("start netdiag");
-        let (sender, lines) = mpsc::channel();
-        let stderr = child.stderr.take().expect("standard error is piped");
-        std::thread::spawn(move || {
-            BufReader::new(stderr)
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
-        let mut stdout = child.stdout.take().expect("standard output is piped");
-        let stdout = std::thread::spawn(move || {
-            let mut text = String::new();
-            stdout
-                .read_to_string(&mut text)
-                .expect("JSON lines are UTF-8");
-            text
-        });
-        Self {
-            child,
-            started: Instant::now(),
-            lines,
-            stdout: Some(stdout),
-        }
-    }
-
-    /// Waits until it says that everything is attached.
-    fn ready(command: Command) -> Self {
-        let running = Self::start(command);
-        let mut said = Vec::new();
-        while let Ok(line) = running.lines.recv_timeout(Duration::from_secs(20)) {
-            if line.contains("ready") {
-                return running;
-            }
-            said.push(line);
-        }
-        panic!("it never was ready: {said:?}");
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("it still runs");
-    }
-
-    fn end(mut self) -> Ended {
-        use std::os::unix::process::ExitStatusExt;
-        let since = Instant::now();
-        let status = wait(&mut self.child).expect("it ends by itself");
-        let stdout = self
-            .stdout
-            .take()
-            .map(|thread| thread.join().expect("the reader ends"));
-        Ended {
-            code: status.code(),
-            signal: status.signal(),
-            stdout: stdout.unwrap_or_default(),
-            stderr: self.lines.iter().collect::<Vec<_>>().join("\n"),
-            took: since.elapsed().min(self.started.elapsed()),
-        }
-    }
+fn ready(command: Command) -> Running {
+    Running::ready(command).expect("it gets ready")
 }
 
 /// One line that begins with `error: `, nothing on standard output, this exit code.
 fn complains(command: Command, code: i32, about: &str) {
     let shown = format!("{command:?}");
-    let ended = Running::start(command).end();
+    let ended = run(command);
     let lines: Vec<_> = ended
         .stderr
         .lines()
@@ -198,7 +124,7 @@ fn bad_input_ends_with_one_clear_line_and_nothing_attached() {
 /// A trace that got as far as attaching may have said so before the complaint.
 fn complains_quietly(command: Command, about: &str) {
     let shown = format!("{command:?}");
-    let ended = Running::start(command).end();
+    let ended = run(command);
     let errors: Vec<_> = ended
         .stderr
         .lines()
@@ -278,10 +204,10 @@ fn recordings_that_are_none_or_broken_off_are_told_apart() {
 #[test]
 fn a_vanished_interface_ends_the_trace() {
     let Some(node) = node() else { return };
-    let running = Running::ready(trace(&node, &["--duration", "20s"]));
+    let running = ready(trace(&node, &["--duration", "20s"]));
     node.run(&format!("ip link del {}", node.veth()))
         .expect("remove the pod's veth");
-    let ended = running.end();
+    let ended = running.end().expect("it ends");
     assert_eq!(ended.code, Some(3), "{ended:#?}");
     assert!(ended.took < Duration::from_secs(5), "{ended:#?}");
     let errors: Vec<_> = ended
@@ -298,11 +224,11 @@ fn a_vanished_interface_ends_the_trace() {
 fn asked_to_end(signal: Signal) {
     let Some(node) = node() else { return };
     let before = Snapshot::take(&node).expect("look at the node");
-    let running = Running::ready(trace(&node, &["-f"]));
+    let running = ready(trace(&node, &["-f"]));
     let during = Snapshot::take(&node).expect("look at the traced node");
     assert_ne!(before, during, "the trace is attached somewhere");
-    running.signal(signal);
-    let ended = running.end();
+    running.signal(signal).expect("it still runs");
+    let ended = running.end().expect("it ends");
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.took < DETACHED_WITHIN, "{ended:#?}");
     assert_eq!(
@@ -325,14 +251,14 @@ fn sigterm_ends_in_order() {
 fn killed(signal: Signal) {
     let Some(node) = node() else { return };
     let before = Snapshot::take(&node).expect("look at the node");
-    let running = Running::ready(trace(&node, &["-f"]));
+    let running = ready(trace(&node, &["-f"]));
     assert_ne!(
         before,
         Snapshot::take(&node).expect("look"),
         "the trace is attached somewhere"
     );
-    running.signal(signal);
-    let ended = running.end();
+    running.signal(signal).expect("it still runs");
+    let ended = running.end().expect("it ends");
     assert_eq!(ended.signal, Some(signal as i32), "{ended:#?}");
     let deadline = Instant::now() + DETACHED_WITHIN;
     let gone = || before == Snapshot::take(&node).expect("look");
@@ -341,7 +267,7 @@ fn killed(signal: Signal) {
         std::thread::sleep(Duration::from_millis(20));
     }
     if !gone() {
-        let next = Running::start(trace(&node, &["--", "true"])).end();
+        let next = run(trace(&node, &["--", "true"]));
         assert_eq!(next.code, Some(0), "{next:#?}");
     }
     assert_eq!(
@@ -365,7 +291,7 @@ fn two_traces_of_one_pod_do_not_disturb_each_other() {
     let Some(node) = node() else { return };
     let before = Snapshot::take(&node).expect("look at the node");
     let case = Case::new(&node, Family::V4);
-    let long = Running::ready(trace(&node, &["-f"]));
+    let long = ready(trace(&node, &["-f"]));
     let sender = programs::sender().expect("netdiag-lab is built");
     let folder = tempfile::tempdir().expect("make a folder");
     let report = folder.path().join("report");
@@ -376,7 +302,7 @@ fn two_traces_of_one_pod_do_not_disturb_each_other() {
         "--report",
     ];
     let rest = [report.to_str().expect("a path in UTF-8"), &step];
-    let first = Running::start(trace(&node, &[&["--"], &command[..], &rest].concat())).end();
+    let first = run(trace(&node, &[&["--"], &command[..], &rest].concat()));
     assert_eq!(
         (first.code, first.stdout.lines().count()),
         (Some(0), 1),
@@ -385,8 +311,8 @@ fn two_traces_of_one_pod_do_not_disturb_each_other() {
     let again = node.pod().run(command[0], &[&command[1..], &rest].concat());
     again.expect("the pod still reaches the outside");
     // The answer to the second connection is in the ring before the signal is.
-    long.signal(Signal::SIGINT);
-    let long = long.end();
+    long.signal(Signal::SIGINT).expect("it still runs");
+    let long = long.end().expect("it ends");
     let uuids: std::collections::BTreeSet<_> = long.stdout.lines().map(uuid).collect();
     assert_eq!((long.code, uuids.len()), (Some(0), 2), "{long:#?}");
     assert_eq!(

@@ -15,11 +15,11 @@ use netdiag_tests::plan::{Family, Topology};
 use netdiag_tests::programs;
 use netdiag_tests::server::port;
 use pcap_file::DataLink;
+use pcap_file::pcapng::PcapNgReader;
 use pcap_file::pcapng::blocks::Block;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
-use pcap_file::pcapng::PcapNgReader;
 
 const TCP: u8 = 6;
 
@@ -205,22 +205,40 @@ fn check(topology: Topology, family: Family) -> Result<()> {
     let (veth, uplink) = (node.veth(), node.uplink());
     let pod = plan.pod[0];
     ensure!(at(&format!("POD_VETH {veth}"), pod, dropped) > 0, told());
-    ensure!(at(&format!("NIC_EGRESS {uplink}"), plan.node, healthy) > 0, told());
-    ensure!(at(&format!("NIC_EGRESS {uplink}"), pod, healthy) == 0, told());
-    ensure!(at(&format!("NIC_EGRESS {uplink}"), plan.node, dropped) == 0, told());
-    let verdicts: Vec<_> = frames.iter().filter(|frame| frame.says("HOST_FIREWALL_DROP")).collect();
+    ensure!(
+        at(&format!("NIC_EGRESS {uplink}"), plan.node, healthy) > 0,
+        told()
+    );
+    ensure!(
+        at(&format!("NIC_EGRESS {uplink}"), pod, healthy) == 0,
+        told()
+    );
+    ensure!(
+        at(&format!("NIC_EGRESS {uplink}"), plan.node, dropped) == 0,
+        told()
+    );
+    let verdicts: Vec<_> = frames
+        .iter()
+        .filter(|frame| frame.says("HOST_FIREWALL_DROP"))
+        .collect();
     let [verdict] = verdicts[..] else {
         bail!("{} packets bear the verdict\n{}", verdicts.len(), told())
     };
     ensure!(verdict.interface == "NF_FORWARD drop", told());
-    ensure!(verdict.goes(pod, dropped) && verdict.says("NETFILTER_DROP"), told());
+    ensure!(
+        verdict.goes(pod, dropped) && verdict.says("NETFILTER_DROP"),
+        told()
+    );
     let in_time = |frame: &Frame| traced.from <= frame.at && frame.at <= traced.to;
     ensure!(frames.iter().all(in_time), told());
     ensure!(frames.is_sorted_by_key(|frame| frame.at), told());
 
     let replayed = replay(folder.path())?;
     ensure!(replayed.status.code() == Some(1), "{replayed:?}");
-    ensure!(read(&folder.path().join("replayed.pcapng"))? == (comment.clone(), frames.clone()), told());
+    ensure!(
+        read(&folder.path().join("replayed.pcapng"))? == (comment.clone(), frames.clone()),
+        told()
+    );
 
     let Some(rows) = tshark(&live)? else {
         return Ok(());
@@ -235,7 +253,11 @@ fn check(topology: Topology, family: Family) -> Result<()> {
         let source = if frame.is_v4() { v4 } else { v6 };
         ensure!(source.parse::<IpAddr>()? == frame.addresses().0, "{row:?}");
         let says = comment.contains("HOST_FIREWALL_DROP");
-        ensure!(says == frame.says("HOST_FIREWALL_DROP"), "{row:?}\n{}", told());
+        ensure!(
+            says == frame.says("HOST_FIREWALL_DROP"),
+            "{row:?}\n{}",
+            told()
+        );
     }
     Ok(())
 }
@@ -266,6 +288,9 @@ fn a_file_that_cannot_be_written_is_one_line() -> Result<()> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.starts_with("error: create packet file /nonexistent/x.pcapng: "), "{stderr}");
+    assert!(
+        stderr.starts_with("error: create packet file /nonexistent/x.pcapng: "),
+        "{stderr}"
+    );
     Ok(())
 }

@@ -35,15 +35,16 @@ fn replayed(folder: &Path) -> Result<(), Failed> {
     if differences.is_empty() {
         return Ok(());
     }
-    let mut message = format!("{}\n", folder.display());
-    for difference in differences {
-        message += &format!("  ✘ {difference}\n");
-    }
-    message += "verdicts:\n";
-    for verdict in replay::verdicts(folder)? {
-        message += &format!("{verdict}\n");
-    }
-    Err(message.into())
+    let differences: Vec<_> = differences
+        .iter()
+        .map(|line| format!("  ✘ {line}"))
+        .collect();
+    let verdicts: Vec<_> = replay::verdicts(folder)?
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let (wrong, all) = (differences.join("\n"), verdicts.join("\n"));
+    Err(format!("{}\n{wrong}\nverdicts:\n{all}", folder.display()).into())
 }
 
 fn rules() -> BTreeSet<&'static str> {

@@ -11,7 +11,12 @@ use netdiag_tests::{check, programs, replay, scenario};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let done = match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         [] => live(),
         ["--replay"] => recorded(),
         _ => Err(anyhow::anyhow!("usage: netdiag-demo [--replay]")),
@@ -30,10 +35,18 @@ fn main() -> ExitCode {
 fn live() -> Result<usize> {
     let demo = scenario::find("demo").context("the table has no scenario called demo")?;
     let scratch = tempfile::tempdir().context("make a temporary folder")?;
-    println!("a node, two pods, a Service, an external host; broken: {}\n", demo.about);
-    let options = Options { record_dir: Some(scratch.path().to_owned()), ..Options::default() };
+    println!(
+        "a node, two pods, a Service, an external host; broken: {}\n",
+        demo.about
+    );
+    let options = Options {
+        record_dir: Some(scratch.path().to_owned()),
+        ..Options::default()
+    };
     let ran = runner::run(demo, Topology::Bridge, Family::V4, &options);
-    let folder = scratch.path().join(variant(demo, Topology::Bridge, Family::V4));
+    let folder = scratch
+        .path()
+        .join(variant(demo, Topology::Bridge, Family::V4));
     if !folder.join(replay::RECORDING).is_file() {
         return ran.map(|_| 0);
     }
@@ -63,7 +76,9 @@ fn show(folder: &Path) -> Result<usize> {
 fn print(recording: &PathBuf, format: &str) -> Result<()> {
     let mut command = Command::new(programs::netdiag()?);
     command.arg("replay").arg(recording).args(["-o", format]);
-    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("start {command:?}"))?;
     // 1 only says that flows failed: that is what they are here for.
     match status.code() {
         Some(0 | 1) => Ok(()),
@@ -78,11 +93,18 @@ fn marks(folder: &Path) -> Result<usize> {
     let mut wrong = 0;
     for attempt in scenario::attempts(demo, &plan, Family::V4) {
         let complaints = check::attempt(&attempt, &verdicts);
-        let said = check::about(&attempt, &verdicts).map_or("nothing", |verdict| match check::text(verdict, "/cause") {
-            "" => check::text(verdict, "/outcome"),
-            cause => cause,
-        });
-        let mark = if complaints.is_empty() { "right" } else { "WRONG" };
+        let said =
+            check::about(&attempt, &verdicts).map_or("nothing", |verdict| {
+                match check::text(verdict, "/cause") {
+                    "" => check::text(verdict, "/outcome"),
+                    cause => cause,
+                }
+            });
+        let mark = if complaints.is_empty() {
+            "right"
+        } else {
+            "WRONG"
+        };
         println!("  {mark}  {:44} {said}", attempt.step.to_string());
         for complaint in &complaints {
             println!("         {complaint}");

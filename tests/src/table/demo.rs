@@ -27,7 +27,9 @@ fn break_everything(case: &Case) -> Result<()> {
     node.sh("iptables-legacy -I FORWARD -p udp --dport 9001 -j DROP")?;
     node.sh("nft add table inet corpfw")?;
     node.sh("nft add chain inet corpfw egress { type filter hook forward priority -10 ; }")?;
-    node.sh("nft add rule inet corpfw egress tcp dport 8082 counter reject comment \"no-legacy-api\"")?;
+    node.sh(
+        "nft add rule inet corpfw egress tcp dport 8082 counter reject comment \"no-legacy-api\"",
+    )?;
     node.sh("iptables -I FORWARD -p udp --sport 9002 -j DROP")?;
     routing::blackhole_route(case)?;
     conntrack::drop_invalid(case)?;
@@ -43,9 +45,14 @@ fn attempts(place: &Place) -> Vec<Attempt> {
     let nft = Expect::firewall(FORWARD).component(&[("table", "corpfw"), ("verdict", "REJECT")]);
     let legacy = Expect::firewall(FORWARD).component(&[("backend", "legacy"), ("rule", "1")]);
     let reply = Expect::reply_lost(&["HOST_FIREWALL_DROP"], FORWARD);
-    let nobody = Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0])).timeout(Duration::from_millis(4500));
+    let nobody = Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0]))
+        .timeout(Duration::from_millis(4500));
     let broken = vec![
-        Attempt::new(step(Kind::Tcp, external), timeout, Expect::firewall(FORWARD).component(&[("backend", "nft")])),
+        Attempt::new(
+            step(Kind::Tcp, external),
+            timeout,
+            Expect::firewall(FORWARD).component(&[("backend", "nft")]),
+        ),
         Attempt::new(try_(Kind::Udp, external, port::UDP[1]), timeout, legacy),
         Attempt::new(try_(Kind::Tcp, external, port::TCP[2]), refused, nft),
         Attempt::new(try_(Kind::Udp, external, port::UDP[2]), timeout, reply),
@@ -65,8 +72,21 @@ fn attempts(place: &Place) -> Vec<Attempt> {
         Attempt::new(try_(Kind::Tcp, external, port::CLOSED), refused, {
             Expect::refused(&["PEER_REFUSED"], &["FABRIC", "NIC_INGRESS"])
         }),
-        Attempt::new(nobody, unreachable, Expect::dropped(&["NEIGH_FAILED"], &["NIC_EGRESS", "NF_POSTROUTING"])),
-        Attempt::new(try_(Kind::Tcp, external, port::SLOW), timeout, Expect::no_answer(&["NO_ANSWER"])),
+        Attempt::new(
+            nobody,
+            unreachable,
+            Expect::dropped(&["NEIGH_FAILED"], &["NIC_EGRESS", "NF_POSTROUTING"]),
+        ),
+        Attempt::new(
+            try_(Kind::Tcp, external, port::SLOW),
+            timeout,
+            Expect::no_answer(&["NO_ANSWER"]),
+        ),
     ];
-    [broken, controls::services(place), vec![controls::icmp(external), controls::dns(external)]].concat()
+    [
+        broken,
+        controls::services(place),
+        vec![controls::icmp(external), controls::dns(external)],
+    ]
+    .concat()
 }

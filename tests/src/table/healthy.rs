@@ -26,6 +26,13 @@ pub const SCENARIOS: &[Scenario] = &[
     )
     .select(Select::Interface),
     Scenario::new(
+        "healthy_behind_router",
+        "nothing; the external host is one hop further away",
+        faults::none,
+        controls::all,
+    )
+    .behind_router(),
+    Scenario::new(
         "healthy_load",
         "nothing; many connections one after the other",
         faults::none,

@@ -77,6 +77,13 @@ pub const SCENARIOS: &[Scenario] = &[
         ttl_icmp,
     ),
     Scenario::new(
+        "ttl_expired_beyond",
+        "packets with TTL 2, and a router behind the node: nothing is wrong here",
+        faults::none,
+        ttl_beyond,
+    )
+    .behind_router(),
+    Scenario::new(
         "mtu_exceeded",
         "the uplink carries 1300 bytes; 1400 with DF",
         routing::small_mtu,
@@ -124,6 +131,20 @@ pub const SCENARIOS: &[Scenario] = &[
         routing::uplink_without_carrier,
         no_carrier,
     ),
+    Scenario::new(
+        "link_down",
+        "the far end of the uplink is down, its address known",
+        routing::uplink_down,
+        link_down,
+    ),
+    Scenario::new(
+        "pod_link_down",
+        "the second pod's interface is down, its address known",
+        routing::pod_down,
+        pod_link_down,
+    )
+    // A bridge port without carrier forwards nothing, and the kernel says nothing.
+    .only_ptp(),
 ];
 
 fn one(place: &Place, kind: Kind, answers: &'static [Answer], expect: Expect) -> Vec<Attempt> {
@@ -208,6 +229,17 @@ fn ttl(place: &Place) -> Vec<Attempt> {
     )
 }
 
+fn ttl_beyond(place: &Place) -> Vec<Attempt> {
+    let short = step(Kind::Tcp, place.broken()).ttl(2);
+    // The router says so by ICMP; whatever that is called, this node did not drop it.
+    let mut expect = Expect::no_answer(&["NO_ANSWER", "PEER_REFUSED"]);
+    expect.outcomes = &["LEFT_NODE_NO_ANSWER", "REFUSED"];
+    expect.confidences = &[];
+    expect.present = &["evidence"];
+    let answers = &[Answer::Unreachable, Answer::Timeout];
+    controls::beside(place, vec![Attempt::new(short, answers, expect)])
+}
+
 fn ttl_icmp(place: &Place) -> Vec<Attempt> {
     let short = step(Kind::Icmp, place.broken()).ttl(1);
     let expect = Expect::dropped(&["TTL_EXPIRED"], TTL_HOPS);
@@ -280,6 +312,18 @@ fn no_carrier(place: &Place) -> Vec<Attempt> {
         controls::local(place),
     ]
     .concat()
+}
+
+fn link_down(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["LINK_DOWN"], &["QDISC", "NIC_EGRESS"]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::local(place)].concat()
+}
+
+fn pod_link_down(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["LINK_DOWN"], &["QDISC", "POD_VETH"]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.local()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::external(place)].concat()
 }
 
 #[cfg(test)]
