@@ -6,9 +6,9 @@
 pub mod conntrack;
 pub mod firewall;
 pub mod held;
+pub mod kube;
 pub mod nat;
 pub mod overlay;
-pub mod kube;
 pub mod program;
 pub mod routing;
 pub mod socket;
