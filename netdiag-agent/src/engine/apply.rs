@@ -68,7 +68,7 @@ impl Engine {
     fn neighbour(
         &mut self,
         event: &Event,
-        address: std::net::IpAddr,
+        address: IpAddr,
         state: crate::event::NudState,
     ) {
         let Some(netns) = event.place.netns else {
