@@ -54,9 +54,12 @@ impl Error {
         match self {
             Self::Cli(error) => error.exit_code(),
             Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) => exit::BLIND,
-            Self::Identity(_) | Self::Recording(_) | Self::Pcap(_) | Self::Explain(_) | Self::Command { .. } | Self::Output(_) => {
-                exit::INPUT
-            }
+            Self::Identity(_)
+            | Self::Recording(_)
+            | Self::Pcap(_)
+            | Self::Explain(_)
+            | Self::Command { .. }
+            | Self::Output(_) => exit::INPUT,
         }
     }
 }
@@ -93,7 +96,9 @@ fn init_log(config: &Config) {
 
 fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::Output)
 }
 
 fn explain(cause: Option<&str>, style: export::Style) -> Result<u8, Error> {
@@ -115,7 +120,11 @@ fn doctor(format: ReportFormat, style: export::Style) -> Result<u8, Error> {
     let probed = kernel::probe();
     let able = kernel::ensure_observable().is_ok();
     let (node_name, kernel) = identity::machine();
-    let machine = Machine { node_name, kernel, tier: able.then_some(0) };
+    let machine = Machine {
+        node_name,
+        kernel,
+        tier: able.then_some(0),
+    };
     let findings: Vec<Finding> = probed
         .into_iter()
         .map(|found| Finding {
@@ -129,9 +138,15 @@ fn doctor(format: ReportFormat, style: export::Style) -> Result<u8, Error> {
     let text = match format {
         ReportFormat::Table => export::doctor::table(&machine, &findings, style),
         ReportFormat::Json => {
-            export::doctor::json(&machine, &findings).map_err(|error| Error::Output(error.into()))? + "\n"
+            export::doctor::json(&machine, &findings)
+                .map_err(|error| Error::Output(error.into()))?
+                + "\n"
         }
     };
     print(&text)?;
-    Ok(if machine.tier.is_some() { exit::HEALTHY } else { exit::BLIND })
+    Ok(if machine.tier.is_some() {
+        exit::HEALTHY
+    } else {
+        exit::BLIND
+    })
 }

@@ -7,11 +7,12 @@
 
 mod apply;
 mod judge;
+mod tunnels;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::event::{Event, HookId, Ktime, Span};
-use crate::flow::{Flow, FlowId, FlowTable, Spot};
+use crate::flow::{Flow, FlowId, FlowTable, Spot, Tunnels};
 use crate::inventory::{Delta, Inventory};
 use crate::verdict::{Neighbours, Verdict, build};
 
@@ -72,6 +73,7 @@ pub struct Engine {
     /// Flows no longer in the table that hold packets, oldest first.
     gone: VecDeque<Flow>,
     neighbours: Neighbours,
+    tunnels: Tunnels,
     /// Events not yet old enough, by time, CPU and order of arrival.
     waiting: BTreeMap<(Ktime, u32, u64), Event>,
     arrivals: u64,
@@ -90,6 +92,7 @@ impl Engine {
             flows: FlowTable::new(MAX_FLOWS),
             gone: VecDeque::new(),
             neighbours: Neighbours::new(),
+            tunnels: Tunnels::default(),
             waiting: BTreeMap::new(),
             arrivals: 0,
             open: BTreeMap::new(),
@@ -156,7 +159,10 @@ impl Engine {
 
     /// A flow leaves the table.
     fn bury(&mut self, flow: Flow) {
-        let mut packets = flow.history.iter().filter_map(|event| event.packet.as_ref());
+        let mut packets = flow
+            .history
+            .iter()
+            .filter_map(|event| event.packet.as_ref());
         if packets.any(|packet| packet.snap.is_some()) {
             if self.gone.len() >= MAX_GONE {
                 self.gone.pop_front();

@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::event::{HookId, IfIndex, Ktime, Netns, Proto};
+mod connections;
+
+use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
 use crate::ruleset::Reading;
+
+pub use connections::Connections;
 
 /// One piece of news about the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +44,11 @@ pub enum Delta {
         netns: Netns,
         ifindex: IfIndex,
         programs: Vec<Program>,
+    },
+    /// Connections a namespace's conntrack table holds; added to those known. Their `reply` says nothing.
+    Connections {
+        netns: Netns,
+        entries: Vec<Conntrack>,
     },
 }
 
@@ -133,6 +142,7 @@ pub struct Inventory {
     counters: BTreeMap<Netns, CounterPair>,
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
     rules: BTreeMap<Netns, Rules>,
+    connections: BTreeMap<Netns, Connections>,
 }
 
 /// The packet filter of a namespace before, and after the latest drop.
@@ -184,8 +194,17 @@ impl Inventory {
                 pair.latest = values;
             }
             Delta::Rules(reading) => {
-                let before = self.rules.get(&reading.netns).map_or_else(|| Arc::clone(&reading), |rules| Arc::clone(&rules.before));
-                self.rules.insert(reading.netns, Rules { before, after: reading });
+                let before = self
+                    .rules
+                    .get(&reading.netns)
+                    .map_or_else(|| Arc::clone(&reading), |rules| Arc::clone(&rules.before));
+                self.rules.insert(
+                    reading.netns,
+                    Rules {
+                        before,
+                        after: reading,
+                    },
+                );
             }
             Delta::Programs {
                 netns,
@@ -193,6 +212,14 @@ impl Inventory {
                 programs,
             } => {
                 self.programs.insert((netns, ifindex), programs);
+            }
+            Delta::Connections { netns, entries } => {
+                let known = self.connections.entry(netns).or_default();
+                for entry in entries {
+                    if !known.insert(entry) {
+                        break;
+                    }
+                }
             }
         }
     }
@@ -243,6 +270,28 @@ impl Inventory {
         self.programs
             .get(&(netns, ifindex))
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// What the node's conntrack table was read to hold, for the packet of this tuple.
+    pub fn connection(&self, tuple: &Tuple) -> Option<Conntrack> {
+        self.connections.get(&self.node_netns()?)?.of(tuple)
+    }
+
+    /// A new connection uses this tuple: what was read of an older one no longer holds.
+    pub fn forget_connection(&mut self, tuple: &Tuple) {
+        if let Some(netns) = self.node_netns()
+            && let Some(known) = self.connections.get_mut(&netns)
+        {
+            known.forget(tuple);
+        }
+    }
+
+    /// Every connection the node's conntrack table was read to hold.
+    pub fn connections(&self) -> impl Iterator<Item = &Conntrack> {
+        let known = self
+            .node_netns()
+            .and_then(|netns| self.connections.get(&netns));
+        known.into_iter().flat_map(Connections::iter)
     }
 
     /// How far a counter moved since the trace began; `None` when it was never read.

@@ -15,8 +15,10 @@ fn folder() -> PathBuf {
 
 #[test]
 fn every_cause_has_its_page() {
-    let wanted: BTreeMap<String, String> =
-        RULES.iter().map(|rule| (format!("{}.md", rule.cause()), explain::markdown(*rule))).collect();
+    let wanted: BTreeMap<String, String> = RULES
+        .iter()
+        .map(|rule| (format!("{}.md", rule.cause()), explain::markdown(*rule)))
+        .collect();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         let _ = fs::remove_dir_all(folder());
         fs::create_dir_all(folder()).expect("make docs/causes");
@@ -32,7 +34,10 @@ fn every_cause_has_its_page() {
             (entry.file_name().to_string_lossy().into_owned(), text)
         })
         .collect();
-    assert_eq!(found, wanted, "docs/causes is out of date: UPDATE_DOCS=1 writes it");
+    assert_eq!(
+        found, wanted,
+        "docs/causes is out of date: UPDATE_DOCS=1 writes it"
+    );
 }
 
 #[test]

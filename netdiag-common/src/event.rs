@@ -155,25 +155,34 @@ pub struct FlowStats {
 
 const _: () = assert!(size_of::<FlowStats>() == 24);
 
-/// Key of the per-flow counters: one direction at one interface.
+/// Key of the per-flow counters: one direction at one interface. A map per family, because hashing the key is most of
+/// what a packet costs. Addresses as they stand in the packet.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowStatsKey {
-    pub tuple: Tuple,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey<A> {
+    pub saddr: A,
+    pub daddr: A,
+    /// Source and destination port as they stand in the packet.
+    pub ports: u32,
     pub ifindex: u32,
+    pub proto: u32,
     /// 0 ingress, 1 egress.
     pub egress: u32,
 }
 
-const _: () = assert!(size_of::<FlowStatsKey>() == 48);
+pub type FlowKey4 = FlowKey<u32>;
+pub type FlowKey6 = FlowKey<[u32; 4]>;
+
+const _: () = assert!(size_of::<FlowKey4>() == 24);
+const _: () = assert!(size_of::<FlowKey6>() == 48);
 
 /// Key of the pacing map: one direction of a flow at one interface, as seen by one hook.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PaceKey {
     pub tuple: Tuple,
-    pub netns: u32,
-    pub ifindex: u32,
+    /// Address of the device, or the namespace.
+    pub place: u64,
     pub hook: u32,
     pub _pad: u32,
 }
@@ -196,5 +205,7 @@ mod pod {
     // SAFETY: repr(C), only integers, padding explicit.
     unsafe impl aya::Pod for super::FlowStats {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::FlowStatsKey {}
+    unsafe impl aya::Pod for super::FlowKey4 {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FlowKey6 {}
 }

@@ -186,7 +186,10 @@ unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Repor
         (*record).location = report.location;
         (*record).value = report.value;
         (*record).netns = seen.netns;
-        (*record).ifindex = seen.ifindex;
+        (*record).ifindex = match seen.ifindex {
+            0 => field(seen.dev, setting!(offsets.dev_ifindex)),
+            known => known,
+        };
         (*record).iif = field(seen.skb, setting!(offsets.skb_iif));
         (*record).mark = field(seen.skb, setting!(offsets.skb_mark));
         (*record).len = packet.net.len;

@@ -25,20 +25,26 @@ const PACE_INTERVAL: u64 = 250_000_000;
 pub fn wanted(hook: HookId, seen: &Sighting) -> bool {
     let packet = &seen.packet;
     let conntrack = &seen.conntrack;
-    let known = followed(&packet.tuple)
-        || (packet.has_inner() && followed(&packet.inner))
-        || (conntrack.present != 0 && (followed(&conntrack.orig) || followed(&conntrack.answer)));
+    let (has_inner, has_conntrack) = (packet.has_inner(), conntrack.present != 0);
+    let by_packet = followed(&packet.tuple);
+    let by_inner = has_inner && followed(&packet.inner);
+    let by_orig = has_conntrack && followed(&conntrack.orig);
+    let by_answer = has_conntrack && followed(&conntrack.answer);
+    let known = by_packet || by_inner || by_orig || by_answer;
     if !known && !opens_any(seen) && !known_isn(packet) {
         return false;
     }
     // An ICMP error is part of the flow it is about; its own addresses are not a flow.
-    if packet.has_inner() {
+    if has_inner && !by_inner {
         follow(hook, &packet.inner);
-    } else if packet.tuple.sport != 0 {
+    }
+    if !has_inner && !by_packet && packet.tuple.sport != 0 {
         follow(hook, &packet.tuple);
     }
-    if conntrack.present != 0 {
+    if has_conntrack && !by_orig {
         follow(hook, &conntrack.orig);
+    }
+    if has_conntrack && !by_answer {
         follow(hook, &conntrack.answer);
     }
     if let Some(isn) = isn(packet) {
@@ -70,12 +76,10 @@ pub fn followed(tuple: &Tuple) -> bool {
 #[inline(never)]
 fn follow(hook: HookId, tuple: &Tuple) -> u32 {
     let key = tuple.canonical();
-    if FOLLOW.get_ptr(&key).is_none() {
-        // SAFETY: takes no argument.
-        let now = unsafe { bpf_ktime_get_ns() };
-        if FOLLOW.insert(&key, now, 0).is_err() {
-            map_full(hook);
-        }
+    // SAFETY: takes no argument.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if FOLLOW.insert(&key, now, 0).is_err() {
+        map_full(hook);
     }
     0
 }
@@ -143,38 +147,79 @@ fn follow_isn(hook: HookId, isn: u32) {
 /// nothing new to say.
 #[inline(always)]
 pub fn paced(hook: HookId, seen: &Sighting) -> bool {
-    pace(hook, &seen.packet.tuple, seen.netns, seen.ifindex)
+    if resting(hook, seen) {
+        return false;
+    }
+    reported(hook, seen, true);
+    true
+}
+
+/// This sighting was reported, or found to be nobody's, a moment ago.
+#[inline(always)]
+pub fn resting(hook: HookId, seen: &Sighting) -> bool {
+    is_resting(hook as u32, seen) != 0
+}
+
+/// Remembers that it was looked at; `wanted`: and reported.
+#[inline(always)]
+pub fn reported(hook: HookId, seen: &Sighting, wanted: bool) {
+    if remember(hook as u32, seen, u32::from(wanted)) != 0 {
+        map_full(hook);
+    }
+}
+
+#[inline(always)]
+const fn pace_key(hook: u32, seen: &Sighting) -> PaceKey {
+    PaceKey {
+        tuple: seen.packet.tuple,
+        // The device is unique on the machine; without one the namespace has to do.
+        place: if seen.dev == 0 {
+            seen.netns as u64
+        } else {
+            seen.dev as u64
+        },
+        hook,
+        _pad: 0,
+    }
 }
 
 #[inline(never)]
-pub fn pace(hook: HookId, tuple: &Tuple, netns: u32, ifindex: u32) -> bool {
-    let key = PaceKey {
-        tuple: *tuple,
-        netns,
-        ifindex,
-        hook: hook as u32,
-        _pad: 0,
+fn is_resting(hook: u32, seen: &Sighting) -> u32 {
+    let key = pace_key(hook, seen);
+    let Some(pace) = PACE.get_ptr(&key) else {
+        return 0;
     };
+    // SAFETY: a live map value; another CPU's half-written update costs one report too many.
+    let (count, last) = unsafe { ((*pace).count, (*pace).last_ktime) };
+    // SAFETY: takes no argument.
+    let now = unsafe { bpf_ktime_get_ns() };
+    u32::from(count >= PACE_FREE && now.wrapping_sub(last) < PACE_INTERVAL)
+}
+
+/// Not 0 when the map refused.
+#[inline(never)]
+fn remember(hook: u32, seen: &Sighting, wanted: u32) -> u32 {
+    let key = pace_key(hook, seen);
     // SAFETY: takes no argument.
     let now = unsafe { bpf_ktime_get_ns() };
     if let Some(pace) = PACE.get_ptr_mut(&key) {
         // SAFETY: a live map value. Two CPUs may race here; the worst is one report too many.
         unsafe {
-            if (*pace).count >= PACE_FREE && now.wrapping_sub((*pace).last_ktime) < PACE_INTERVAL {
-                return false;
-            }
-            (*pace).count = (*pace).count.wrapping_add(1).max(1);
+            (*pace).count = if wanted == 0 {
+                PACE_FREE
+            } else {
+                (*pace).count.saturating_add(1)
+            };
             (*pace).last_ktime = now;
         }
-        return true;
+        return 0;
     }
+    // What nobody wants rests at once.
+    let count = if wanted == 0 { PACE_FREE } else { 1 };
     let first = Pace {
         last_ktime: now,
-        count: 1,
+        count,
         _pad: 0,
     };
-    if PACE.insert(&key, first, 0).is_err() {
-        map_full(hook);
-    }
-    true
+    u32::from(PACE.insert(&key, first, 0).is_err())
 }

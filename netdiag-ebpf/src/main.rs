@@ -7,6 +7,7 @@
 //! | `skb`, `sock` | kernel structs → what an event says, at offsets resolved for the running kernel |
 //! | `follow` | the filter: is this packet part of a flow we watch? |
 //! | `scratch` | the memory for it |
+//! | `account` | per-flow counters, the fast path of TC |
 //! | `emit` | the only place that reserves, fills and submits |
 //! | `log` | debug lines |
 //! | `hooks/*` | the programs, one kernel subsystem per file |
@@ -23,6 +24,7 @@
     reason = "a map key given by value is copied once more, on a stack of 512 bytes"
 )]
 
+mod account;
 mod emit;
 mod follow;
 mod hooks;

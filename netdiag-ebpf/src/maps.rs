@@ -2,7 +2,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
-use netdiag_common::event::{FlowStats, FlowStatsKey, Pace, PaceKey};
+use netdiag_common::event::{FlowKey4, FlowKey6, FlowStats, Pace, PaceKey};
 use netdiag_common::hook::HOOK_SLOTS;
 use netdiag_common::settings::{NetnsFlags, Settings, Target};
 use netdiag_common::tuple::Tuple;
@@ -64,9 +64,14 @@ pub static FOLLOW_ISN: LruHashMap<u32, u32> = LruHashMap::with_max_entries(16384
 
 /// Per-flow counters at TC. Full: the flow unused for longest starts again from zero.
 #[map]
-pub static FLOW_STATS: LruPerCpuHashMap<FlowStatsKey, FlowStats> =
+pub static FLOW_STATS_4: LruPerCpuHashMap<FlowKey4, FlowStats> =
     LruPerCpuHashMap::with_max_entries(65536, 0);
 
-/// When a repeated sighting was last reported. Full: a forgotten flow reports its next packets again.
+/// The same for IPv6.
 #[map]
-pub static PACE: LruHashMap<PaceKey, Pace> = LruHashMap::with_max_entries(16384, 0);
+pub static FLOW_STATS_6: LruPerCpuHashMap<FlowKey6, FlowStats> =
+    LruPerCpuHashMap::with_max_entries(65536, 0);
+
+/// When a repeated sighting was last looked at. Full: a forgotten flow's next packets are looked at again.
+#[map]
+pub static PACE: LruHashMap<PaceKey, Pace> = LruHashMap::with_max_entries(32768, 0);

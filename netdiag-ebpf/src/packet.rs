@@ -205,16 +205,17 @@ const fn is_tag(protocol: u16) -> bool {
 #[inline(never)]
 fn network<B: Bytes>(bytes: B, at: u32, tuple: &mut Tuple, net: &mut Network) -> bool {
     net.start = at;
-    match bytes.read::<u8>(at) >> 4 {
-        4 => ipv4(bytes, at, tuple, net),
+    // One read for the family and, most of the time, the whole header.
+    let header = bytes.read::<Ipv4Hdr>(at);
+    match header.vihl >> 4 {
+        4 => ipv4(&header, at, tuple, net),
         6 => ipv6(bytes, at, tuple, net),
         _ => false,
     }
 }
 
 #[inline(always)]
-fn ipv4<B: Bytes>(bytes: B, at: u32, tuple: &mut Tuple, net: &mut Network) -> bool {
-    let header = bytes.read::<Ipv4Hdr>(at);
+fn ipv4(header: &Ipv4Hdr, at: u32, tuple: &mut Tuple, net: &mut Network) -> bool {
     let header_len = u32::from(header.vihl & 0x0f) * 4;
     if header_len < 20 {
         return false;

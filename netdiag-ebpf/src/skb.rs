@@ -16,6 +16,7 @@ pub struct Sighting {
     /// `struct net_device *`.
     pub dev: usize,
     pub netns: u32,
+    /// Where it is known without asking `dev`; otherwise 0.
     pub ifindex: u32,
     pub packet: Packet,
     pub conntrack: Conntrack,
@@ -43,18 +44,19 @@ impl Sighting {
         conntrack: Conntrack::EMPTY,
     };
 
-    /// Fills in all of `skb`. False: no packet of a flow.
+    /// Fills in place and headers of `skb`. False: no packet of a flow.
     #[inline(always)]
     pub fn read(&mut self, skb: usize, origin: Origin, header: Header) -> bool {
         self.skb = skb;
         self.dev = origin.dev;
         self.netns = origin.netns;
-        self.ifindex = field(self.dev, setting!(offsets.dev_ifindex));
-        if !read_packet(skb, header as u32, &mut self.packet) {
-            return false;
-        }
-        conntrack(skb, &mut self.conntrack);
-        true
+        read_packet(skb, header as u32, &mut self.packet)
+    }
+
+    /// Fills in the conntrack entry, if the packet carries one.
+    #[inline(always)]
+    pub fn read_conntrack(&mut self) {
+        conntrack(self.skb, &mut self.conntrack);
     }
 }
 
@@ -187,7 +189,7 @@ fn read_packet(skb: usize, header: u32, packet: &mut Packet) -> bool {
 
 /// Reads `skb->_nfct`: pointer and, in its low three bits, `enum ip_conntrack_info`.
 #[inline(never)]
-pub fn conntrack(skb: usize, out: &mut Conntrack) -> u32 {
+fn conntrack(skb: usize, out: &mut Conntrack) -> u32 {
     let size = setting!(tuplehash_size);
     if size == 0 {
         return 0;

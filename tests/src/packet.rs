@@ -10,6 +10,7 @@ use crate::step::{Kind, Step};
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
 const DEFAULT_TTL: u8 = 64;
 
 /// Builds the packet of a raw step and sends it.
@@ -31,7 +32,8 @@ pub fn send(step: &Step, from: SocketAddr) -> Result<()> {
 
 fn build(step: &Step, from: SocketAddr) -> Result<Vec<u8>> {
     let (protocol, mut segment) = match step.kind {
-        Kind::RawSyn => (TCP, syn(from.port(), step.to.port())),
+        Kind::RawSyn => (TCP, bare(from.port(), step.to.port(), SYN)),
+        Kind::RawAck => (TCP, bare(from.port(), step.to.port(), ACK)),
         Kind::RawUdp => (UDP, datagram(from.port(), step.to.port(), step.size)),
         _ => bail!("{step}: not a raw packet"),
     };
@@ -56,10 +58,11 @@ fn build(step: &Step, from: SocketAddr) -> Result<Vec<u8>> {
     Ok(packet)
 }
 
-fn syn(from: u16, to: u16) -> Vec<u8> {
+/// A TCP header and nothing else.
+fn bare(from: u16, to: u16, flags: u8) -> Vec<u8> {
     let mut segment = [from.to_be_bytes(), to.to_be_bytes()].concat();
     segment.extend(0x1020_3040_u32.to_be_bytes());
-    segment.extend([0, 0, 0, 0, 5 << 4, SYN, 0x72, 0x10, 0, 0, 0, 0]);
+    segment.extend([0, 0, 0, 0, 5 << 4, flags, 0x72, 0x10, 0, 0, 0, 0]);
     segment
 }
 

@@ -164,6 +164,9 @@ fn sender(
         .arg(report);
     if scenario.sender == Sender::External {
         command.args(["--netns", node.external.name()]);
+    } else if scenario.select == Select::Uplink {
+        // No pod is traced that it could be started in.
+        command.args(["--netns", node.pod().name()]);
     }
     command.args(attempts.iter().map(|attempt| attempt.step.to_string()));
     Ok(command)
@@ -180,6 +183,7 @@ fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -
     match scenario.select {
         Select::Netns => command.args(["--netns", node.pods[pod].name()]),
         Select::Pid => command.args(["--pid", &resident.pid().to_string()]),
+        Select::Uplink => command.args(["--interface", node.uplink()]),
         Select::Interface => command.args(["--interface", &node.plan.names.veths[pod]]),
     };
     command

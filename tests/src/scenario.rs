@@ -47,6 +47,8 @@ pub enum Select {
     Pid,
     /// The pod's interface on the node.
     Interface,
+    /// The node itself, by its uplink.
+    Uplink,
 }
 
 impl Scenario {
@@ -86,6 +88,12 @@ impl Scenario {
     #[must_use]
     pub const fn only_bridge(mut self) -> Self {
         self.topologies = &[Topology::Bridge];
+        self
+    }
+
+    #[must_use]
+    pub const fn only_ptp(mut self) -> Self {
+        self.topologies = &[Topology::PointToPoint];
         self
     }
 

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::faults::held;
 use crate::server::SLOWNESS;
 use crate::step::{Answer, Kind, Step};
 use crate::{dns, packet, sys};
@@ -44,7 +45,7 @@ pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
                 node.with_context(|| format!("{step}: which node? --node NAME"))?,
             )?
         } else {
-            one(step)?
+            attempt(step, node)?
         };
         lines.push(format!("{step}\t{answer}\n"));
     }
@@ -65,11 +66,26 @@ fn flushed(step: &Step, node: &str) -> Result<Answer> {
             ensure!(output.status.success(), "conntrack -F: {said}");
             Ok(())
         });
-        let answer = one(step);
+        let answer = attempt(step, Some(node));
         flusher
             .join()
             .unwrap_or_else(|_| bail!("the flusher panicked"))?;
         answer
+    })
+}
+
+fn attempt(step: &Step, node: Option<&str>) -> Result<Answer> {
+    let Kind::Held = step.kind else {
+        return one(step);
+    };
+    let node = node.with_context(|| format!("{step}: which node? --node NAME"))?;
+    let from = step.from.with_context(|| format!("{step}: whose connection? from=ADDRESS"))?;
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            enter(node)?;
+            held::order(from)
+        });
+        inside.join().unwrap_or_else(|_| bail!("the thread that asks the holder panicked"))
     })
 }
 
@@ -87,7 +103,8 @@ pub fn one(step: &Step) -> Result<Answer> {
         Kind::Tcp => tcp(step),
         Kind::Udp | Kind::UdpOneWay | Kind::Dns => udp(step),
         Kind::Icmp => icmp(step),
-        Kind::RawSyn | Kind::RawUdp => {
+        Kind::Held => bail!("{step}: only as a step of a run"),
+        Kind::RawSyn | Kind::RawAck | Kind::RawUdp => {
             packet::send(step, raw_source(step)?)?;
             return Ok(Answer::Sent);
         }
@@ -133,7 +150,7 @@ fn open(step: &Step, kind: Type, protocol: Protocol) -> io::Result<Socket> {
         )?;
     }
     if let Some(from) = step.from {
-        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.bind(&SocketAddr::new(from, step.port.unwrap_or(0)).into())?;
     }
     socket.set_read_timeout(Some(step.timeout))?;
     socket.set_write_timeout(Some(step.timeout))?;

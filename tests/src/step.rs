@@ -22,18 +22,24 @@ pub enum Kind {
     Dns,
     /// A bare SYN, built by hand; nothing waits for an answer.
     RawSyn,
+    /// An acknowledgement of nothing, built by hand.
+    RawAck,
     /// A bare datagram, built by hand.
     RawUdp,
+    /// Speaks on a connection the node's builder opened from this source.
+    Held,
 }
 
-const KINDS: [(Kind, &str); 7] = [
+const KINDS: [(Kind, &str); 9] = [
     (Kind::Tcp, "tcp"),
     (Kind::Udp, "udp"),
     (Kind::UdpOneWay, "udp-oneway"),
     (Kind::Icmp, "icmp"),
     (Kind::Dns, "dns"),
     (Kind::RawSyn, "raw-syn"),
+    (Kind::RawAck, "raw-ack"),
     (Kind::RawUdp, "raw-udp"),
+    (Kind::Held, "held"),
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub struct Step {
     pub to: SocketAddr,
     /// Source address to bind or forge.
     pub from: Option<IpAddr>,
+    /// Source port to bind.
+    pub port: Option<u16>,
     pub ttl: Option<u8>,
     /// Payload bytes.
     pub size: usize,
@@ -70,6 +78,7 @@ impl Step {
             kind,
             to,
             from: None,
+            port: None,
             ttl: None,
             size: 32,
             count: 1,
@@ -92,6 +101,12 @@ impl Step {
     #[must_use]
     pub const fn from(mut self, address: IpAddr) -> Self {
         self.from = Some(address);
+        self
+    }
+
+    #[must_use]
+    pub const fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
         self
     }
 
@@ -146,7 +161,7 @@ impl Step {
     /// As `l4` of a verdict names it.
     pub const fn protocol(&self) -> &'static str {
         match (self.kind, self.to) {
-            (Kind::Tcp | Kind::RawSyn, _) => "TCP",
+            (Kind::Tcp | Kind::RawSyn | Kind::RawAck | Kind::Held, _) => "TCP",
             (Kind::Icmp, SocketAddr::V4(_)) => "ICMPv4",
             (Kind::Icmp, SocketAddr::V6(_)) => "ICMPv6",
             _ => "UDP",
@@ -172,6 +187,9 @@ impl fmt::Display for Step {
         write!(f, "{kind}:{}", self.to)?;
         if let Some(from) = self.from {
             write!(f, ",from={from}")?;
+        }
+        if let Some(port) = self.port {
+            write!(f, ",port={port}")?;
         }
         if let Some(ttl) = self.ttl {
             write!(f, ",ttl={ttl}")?;
@@ -228,6 +246,7 @@ impl Step {
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "from" => self.from = Some(value.parse()?),
+            "port" => self.port = Some(value.parse()?),
             "ttl" => self.ttl = Some(value.parse()?),
             "size" => self.size = value.parse()?,
             "count" => self.count = value.parse()?,
@@ -312,6 +331,7 @@ mod tests {
             "udp:[2001:db8::1]:9000,ttl=1,size=1400,df",
             "dns:10.0.0.1:53,timeout=500,name=nx.example",
             "raw-syn:10.0.0.1:80,from=127.0.0.1,badsum",
+            "tcp:10.0.0.1:80,from=10.0.0.2,port=41000",
             "udp-oneway:10.0.0.1:80,count=50",
         ] {
             let step: Step = text.parse().expect(text);

@@ -5,7 +5,11 @@ mod controls;
 mod demo;
 mod firewall;
 mod healthy;
+<<<<<<< HEAD
+mod nat;
+=======
 mod kube;
+>>>>>>> lab
 mod program;
 mod routing;
 mod socket;
@@ -22,4 +26,5 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     program::SCENARIOS,
     demo::SCENARIOS,
     conntrack::SCENARIOS,
+    nat::SCENARIOS,
 ];

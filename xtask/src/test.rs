@@ -141,7 +141,15 @@ fn unit_tests() -> Command {
 
 fn lab_tests() -> Command {
     let mut command = cargo("test");
-    command.args(["--no-fail-fast", "--test", "lab", "--test", "lifecycle", "--test", "pcap"]);
+    command.args([
+        "--no-fail-fast",
+        "--test",
+        "lab",
+        "--test",
+        "lifecycle",
+        "--test",
+        "pcap",
+    ]);
     command
 }
 

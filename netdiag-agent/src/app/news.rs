@@ -4,12 +4,13 @@
 //! schedule; sockets and programs only when an event makes somebody ask for them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::event::{Detail, Event, IfIndex, Netns};
+use crate::event::{CtStatus, Detail, Event, IfIndex, Netns, Proto};
 use crate::identity::links::{Change, Watch};
 use crate::identity::{self, IdentityError, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Delta;
@@ -20,6 +21,9 @@ const FRESH: Duration = Duration::from_millis(500);
 /// Namespaces whose counters are read on schedule; a node may have more, then only those with events are.
 const MAX_POLLED: usize = 16;
 
+/// A conntrack table with more entries is read in the background, not before the trace begins.
+const BIG_TABLE: u64 = 50_000;
+
 /// News waiting to be read.
 const QUEUE: usize = 1024;
 
@@ -28,6 +32,8 @@ enum Topic {
     Listeners,
     Programs(IfIndex, Arc<str>),
     Rules,
+    /// Who has the connections that are answered from there to here.
+    Holders(Proto, SocketAddr, IpAddr),
 }
 
 pub(super) struct News {
@@ -46,21 +52,41 @@ impl News {
     pub(super) fn new(target: &Target, own_programs: Vec<u32>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let pods = target.pod.iter().chain(&target.other_pods);
-        let handles: BTreeMap<_, _> =
-            std::iter::once(&target.node).chain(pods).map(|handle| (handle.netns(), handle.clone())).collect();
+        let handles: BTreeMap<_, _> = std::iter::once(&target.node)
+            .chain(pods)
+            .map(|handle| (handle.netns(), handle.clone()))
+            .collect();
         let few = handles.len() <= MAX_POLLED;
-        let always = std::iter::once(&target.node).chain(&target.pod).map(NetnsHandle::netns);
-        let polled = if few { handles.keys().copied().collect() } else { always.collect() };
-        Self { handles, polled, asked: BTreeMap::new(), dropped_by_rules: BTreeSet::new(), own_programs, sender, receiver }
+        let always = std::iter::once(&target.node)
+            .chain(&target.pod)
+            .map(NetnsHandle::netns);
+        let polled = if few {
+            handles.keys().copied().collect()
+        } else {
+            always.collect()
+        };
+        Self {
+            handles,
+            polled,
+            asked: BTreeMap::new(),
+            dropped_by_rules: BTreeSet::new(),
+            own_programs,
+            sender,
+            receiver,
+        }
     }
 
     /// The packet filters of the node and the traced pod, now: what later readings are compared with.
     pub(super) fn rules(target: &Target) -> Vec<Delta> {
         let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pod).collect();
         std::thread::scope(|scope| {
-            let readers: Vec<_> =
-                namespaces.iter().map(|handle| scope.spawn(|| identity::rulesets::reading(handle))).collect();
-            let read = readers.into_iter().filter_map(|reader| reader.join().ok()?.ok());
+            let readers: Vec<_> = namespaces
+                .iter()
+                .map(|handle| scope.spawn(|| identity::rulesets::reading(handle)))
+                .collect();
+            let read = readers
+                .into_iter()
+                .filter_map(|reader| reader.join().ok()?.ok());
             read.flatten().collect()
         })
     }
@@ -71,16 +97,42 @@ impl News {
         self.polled.iter().filter_map(read).collect()
     }
 
+    /// The connections of the traced pod that are older than the trace; of the whole node where that is traced.
+    pub(super) fn connections(&self, target: &Target) -> Option<Delta> {
+        let (node, addresses) = (&target.node, &target.pod_addresses);
+        if identity::conntrack::count(node)? > BIG_TABLE {
+            let addresses = addresses.clone();
+            self.spawn(node, move |node| {
+                identity::conntrack::connections(node, &addresses).map(|delta| vec![delta])
+            });
+            return None;
+        }
+        identity::conntrack::connections(node, addresses)
+            .inspect_err(|error| tracing::warn!("{error}"))
+            .ok()
+    }
+
     /// Starts reading the counters in the background.
     pub(super) fn poll_counters(&self) {
-        for handle in self.polled.iter().filter_map(|netns| self.handles.get(netns)) {
-            self.spawn(handle, |handle| identity::counters::counters(handle).map(|delta| vec![delta]));
+        for handle in self
+            .polled
+            .iter()
+            .filter_map(|netns| self.handles.get(netns))
+        {
+            self.spawn(handle, |handle| {
+                identity::counters::counters(handle).map(|delta| vec![delta])
+            });
         }
     }
 
     /// Reads the rules again where they dropped something, but not without end.
     pub(super) fn poll_rules(&mut self, now: Instant) {
-        let due: Vec<Netns> = self.dropped_by_rules.iter().copied().filter(|netns| !self.is_fresh(*netns, &Topic::Rules, now)).collect();
+        let due: Vec<Netns> = self
+            .dropped_by_rules
+            .iter()
+            .copied()
+            .filter(|netns| !self.is_fresh(*netns, &Topic::Rules, now))
+            .collect();
         for netns in due {
             self.dropped_by_rules.remove(&netns);
             self.ask(netns, Topic::Rules, now);
@@ -90,14 +142,22 @@ impl News {
     /// The last reading of the rules that dropped something since the one before.
     pub(super) fn last_rules(&mut self) -> Vec<Delta> {
         let namespaces = std::mem::take(&mut self.dropped_by_rules);
-        let handles = namespaces.iter().filter_map(|netns| self.handles.get(netns));
-        handles.filter_map(|handle| identity::rulesets::reading(handle).ok()).flatten().collect()
+        let handles = namespaces
+            .iter()
+            .filter_map(|netns| self.handles.get(netns));
+        handles
+            .filter_map(|handle| identity::rulesets::reading(handle).ok())
+            .flatten()
+            .collect()
     }
 
     /// An event may make somebody ask: what does listen there, whose program is that?
     pub(super) fn consider(&mut self, event: &Event, now: Instant) {
-        let Some(netns) = event.place.netns else { return };
-        self.polled.extend(self.handles.contains_key(&netns).then_some(netns));
+        let Some(netns) = event.place.netns else {
+            return;
+        };
+        self.polled
+            .extend(self.handles.contains_key(&netns).then_some(netns));
         match &event.detail {
             Detail::ResetSent => self.ask(netns, Topic::Listeners, now),
             Detail::Dropped(drop) => {
@@ -105,9 +165,13 @@ impl News {
                 let location = drop.location.as_deref().unwrap_or("");
                 if is_netfilter(reason, location) {
                     self.dropped_by_rules.insert(netns);
-                } else if reason == "NO_SOCKET" {
+                }
+                if reason == "NO_SOCKET" {
                     self.ask(netns, Topic::Listeners, now);
-                } else if let (Some(ifindex), Some(name)) = (event.place.ifindex, &event.place.ifname)
+                } else if let Some((proto, from, to)) = clash(event) {
+                    self.ask(netns, Topic::Holders(proto, from, to), now);
+                } else if let (Some(ifindex), Some(name)) =
+                    (event.place.ifindex, &event.place.ifname)
                     && (reason.starts_with("TC_") || reason == "XDP" || location.contains("xdp"))
                 {
                     self.ask(netns, Topic::Programs(ifindex, Arc::clone(name)), now);
@@ -124,17 +188,28 @@ impl News {
 
     fn ask(&mut self, netns: Netns, topic: Topic, now: Instant) {
         let fresh = self.is_fresh(netns, &topic, now);
-        let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else { return };
+        let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else {
+            return;
+        };
         self.asked.insert((netns, topic.clone()), now);
         match topic {
             Topic::Listeners => {
-                self.spawn(handle, |handle| identity::sockets::listeners(handle).map(|delta| vec![delta]));
+                self.spawn(handle, |handle| {
+                    identity::sockets::listeners(handle).map(|delta| vec![delta])
+                });
             }
             Topic::Rules => self.spawn(handle, identity::rulesets::reading),
+            Topic::Holders(proto, from, to) => {
+                self.spawn(handle, move |handle| {
+                    identity::conntrack::holders(handle, proto, from, to).map(|delta| vec![delta])
+                });
+            }
             Topic::Programs(ifindex, name) => {
                 let own = self.own_programs.clone();
                 let link = [LinkRef { ifindex, name }];
-                self.spawn(handle, move |handle| identity::programs::foreign(handle, &link, &own));
+                self.spawn(handle, move |handle| {
+                    identity::programs::foreign(handle, &link, &own)
+                });
             }
         }
     }
@@ -146,7 +221,9 @@ impl News {
         let (handle, sender) = (handle.clone(), self.sender.clone());
         tokio::task::spawn_blocking(move || match read(&handle) {
             // A full queue means that the engine is behind; the next reading replaces this one.
-            Ok(deltas) => deltas.into_iter().for_each(|delta| drop(sender.try_send(Change::Delta(delta)))),
+            Ok(deltas) => deltas
+                .into_iter()
+                .for_each(|delta| drop(sender.try_send(Change::Delta(delta)))),
             Err(error) => tracing::debug!("{error}"),
         });
     }
@@ -187,5 +264,19 @@ impl News {
 
 /// As `flow::drops` sees it: only to know when to read the rules again.
 fn is_netfilter(reason: &str, location: &str) -> bool {
-    reason == "NETFILTER_DROP" || location.starts_with("nft_do_chain") || location.starts_with("nf_hook_slow")
+    reason == "NETFILTER_DROP"
+        || location.starts_with("nft_do_chain")
+        || location.starts_with("nf_hook_slow")
+}
+
+/// A packet dropped after SNAT and before its entry got into the table: where its answers would come from, and to whom.
+fn clash(event: &Event) -> Option<(Proto, SocketAddr, IpAddr)> {
+    let status = event.conntrack?.status;
+    let translated = status.has(CtStatus::SRC_NAT | CtStatus::SRC_NAT_DONE);
+    let tuple = event.packet.as_ref()?.tuple;
+    (translated && !status.has(CtStatus::CONFIRMED)).then_some((
+        tuple.proto,
+        tuple.dst,
+        tuple.src.ip(),
+    ))
 }

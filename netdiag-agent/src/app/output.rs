@@ -24,13 +24,27 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(format: &Format, style: Style, follow: bool, verbose: bool) -> Self {
-        let options = Options { style, follow, verbose };
-        Self { exporter: format.exporter(Box::new(io::stdout()), options), failing: HashMap::new() }
+        let options = Options {
+            style,
+            follow,
+            verbose,
+        };
+        Self {
+            exporter: format.exporter(Box::new(io::stdout()), options),
+            failing: HashMap::new(),
+        }
     }
 
-    pub(super) fn verdict(&mut self, verdict: &Verdict, inventory: &Inventory) -> Result<(), Error> {
-        self.failing.insert(verdict.uuid.clone(), verdict.outcome.is_failing());
-        self.exporter.verdict(verdict, &Context::from(inventory)).map_err(Error::Output)
+    pub(super) fn verdict(
+        &mut self,
+        verdict: &Verdict,
+        inventory: &Inventory,
+    ) -> Result<(), Error> {
+        self.failing
+            .insert(verdict.uuid.clone(), verdict.outcome.is_failing());
+        self.exporter
+            .verdict(verdict, &Context::from(inventory))
+            .map_err(Error::Output)
     }
 
     pub(super) fn flows(&self) -> usize {
@@ -43,7 +57,11 @@ impl Report {
 
     pub(super) fn finish(&mut self) -> Result<u8, Error> {
         self.exporter.finish().map_err(Error::Output)?;
-        Ok(if self.failing() > 0 { exit::FAILING } else { exit::HEALTHY })
+        Ok(if self.failing() > 0 {
+            exit::FAILING
+        } else {
+            exit::HEALTHY
+        })
     }
 }
 
@@ -51,12 +69,19 @@ pub(super) fn replay(options: &cli::Replay, style: Style) -> Result<u8, Error> {
     let mut capture = options.pcap.as_deref().map(Capture::create).transpose()?;
     let mut report = Report::new(options.output, style, false, options.verbose);
     // What could be read of a recording that breaks off is printed before its fault is reported.
-    let read = options.files.iter().try_for_each(|file| replay_file(file, &mut report, capture.as_mut()));
+    let read = options
+        .files
+        .iter()
+        .try_for_each(|file| replay_file(file, &mut report, capture.as_mut()));
     let code = report.finish()?;
     read.map(|()| code)
 }
 
-fn replay_file(file: &Path, report: &mut Report, mut capture: Option<&mut PacketFile>) -> Result<(), Error> {
+fn replay_file(
+    file: &Path,
+    report: &mut Report,
+    mut capture: Option<&mut PacketFile>,
+) -> Result<(), Error> {
     let reader = Reader::open(file, Limits::default())?;
     let mut written = Ok(());
     let (engine, end) = replay::engine_after(reader, |verdict, inventory| {
@@ -70,7 +95,11 @@ fn replay_file(file: &Path, report: &mut Report, mut capture: Option<&mut Packet
     if let Some(capture) = capture
         && save_packets(capture, &engine)?.packets == 0
     {
-        let _ = writeln!(io::stderr(), "netdiag: {} holds no packets: its trace had no --pcap", file.display());
+        let _ = writeln!(
+            io::stderr(),
+            "netdiag: {} holds no packets: its trace had no --pcap",
+            file.display()
+        );
     }
     end?;
     written

@@ -41,7 +41,10 @@ const DRAIN: Duration = Duration::from_millis(2500);
 
 pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     kernel::ensure_observable()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     let result = runtime.block_on(trace(options, style));
     // A reader thread may still sit in a system call; nothing it could find matters any more.
     runtime.shutdown_background();
@@ -50,7 +53,12 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    let addresses = options.to.as_ref().map(Destination::addresses).transpose()?.unwrap_or_default();
+    let addresses = options
+        .to
+        .as_ref()
+        .map(Destination::addresses)
+        .transpose()?
+        .unwrap_or_default();
     let target = identity::resolve(&selector(options))?;
     kernel::sweep_leftovers(Some(target.node.path()))?;
     // Both take a tenth of a second or more, and neither needs the other.
@@ -72,7 +80,10 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 }
 
 fn selector(options: &cli::Trace) -> Selector {
-    let mut selector = Selector { uplinks: options.uplinks.clone(), ..Selector::default() };
+    let mut selector = Selector {
+        uplinks: options.uplinks.clone(),
+        ..Selector::default()
+    };
     match &options.subject {
         Subject::NetnsName(name) => selector.netns = Some(name.clone()),
         Subject::NetnsPath(path) => selector.netns = Some(path.display().to_string()),
@@ -84,17 +95,28 @@ fn selector(options: &cli::Trace) -> Selector {
 
 fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) -> Watch {
     let node = target.node.path();
-    let interfaces = target.pod_links.iter().chain(&target.uplinks).map(|link| WatchInterface {
-        netns: Some(node.to_owned()),
-        ifindex: link.ifindex,
-        name: Arc::clone(&link.name),
-    });
-    let namespaces = target.other_pods.iter().map(identity::NetnsHandle::netns).collect();
+    let interfaces = target
+        .pod_links
+        .iter()
+        .chain(&target.uplinks)
+        .map(|link| WatchInterface {
+            netns: Some(node.to_owned()),
+            ifindex: link.ifindex,
+            name: Arc::clone(&link.name),
+        });
+    let namespaces = target
+        .other_pods
+        .iter()
+        .map(identity::NetnsHandle::netns)
+        .collect();
     let port = options.to.as_ref().and_then(|to| to.port);
     let targets = match &options.to {
         None => Vec::new(),
         Some(_) if addresses.is_empty() => vec![(None, port)],
-        Some(_) => addresses.iter().map(|address| (Some(*address), port)).collect(),
+        Some(_) => addresses
+            .iter()
+            .map(|address| (Some(*address), port))
+            .collect(),
     };
     Watch {
         node: Some(node.to_owned()),
@@ -112,7 +134,9 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
 /// Nanoseconds of the clock the kernel stamps events with.
 fn now() -> Ktime {
     // CLOCK_MONOTONIC exists on every Linux.
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default();
     Ktime(time.as_nanos() as u64)
 }
 
@@ -125,7 +149,10 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Error> {
         let listen = |kind| signal(kind).map_err(Error::Runtime);
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
     }
 
     async fn any(&mut self) {
@@ -151,10 +178,21 @@ struct Trace {
 }
 
 impl Trace {
-    fn new(options: &cli::Trace, style: Style, session: Session, target: &Target) -> Result<Self, Error> {
-        let config = Config { no_answer: options.no_answer };
+    fn new(
+        options: &cli::Trace,
+        style: Style,
+        session: Session,
+        target: &Target,
+    ) -> Result<Self, Error> {
+        let config = Config {
+            no_answer: options.no_answer,
+        };
         let follow = options.until == Until::Interrupted;
-        let recorder = options.record.as_deref().map(|path| Recorder::create(path, config)).transpose()?;
+        let recorder = options
+            .record
+            .as_deref()
+            .map(|path| Recorder::create(path, config))
+            .transpose()?;
         let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
         let pod_links = target.pod.iter().flat_map(|_| &target.pod_links);
         Ok(Self {
@@ -162,7 +200,14 @@ impl Trace {
             report: Report::new(options.output, style, follow, options.verbose),
             recorder,
             packets,
-            news: News::new(target, session.programs().iter().map(|program| program.id).collect()),
+            news: News::new(
+                target,
+                session
+                    .programs()
+                    .iter()
+                    .map(|program| program.id)
+                    .collect(),
+            ),
             progress: Progress::new(true),
             node: target.node.netns(),
             pod_links: pod_links.cloned().collect(),
@@ -180,20 +225,43 @@ impl Trace {
             }
             other => other,
         });
-        let blind = target.blind.iter().cloned().chain(self.session.blind().iter().cloned()).map(Delta::Blind);
-        let all: Vec<Delta> = deltas.chain(blind).chain(self.news.counters()).chain(rules).collect();
-        all.into_iter().try_for_each(|delta| self.feed(Input::Inventory(delta)))
+        let blind = target
+            .blind
+            .iter()
+            .cloned()
+            .chain(self.session.blind().iter().cloned())
+            .map(Delta::Blind);
+        let read = self
+            .news
+            .connections(target)
+            .into_iter()
+            .chain(self.news.counters())
+            .chain(rules);
+        let all: Vec<Delta> = deltas.chain(blind).chain(read).collect();
+        all.into_iter()
+            .try_for_each(|delta| self.feed(Input::Inventory(delta)))
     }
 
     /// One line on standard error: from here on nothing is missed.
     fn announce(&self, options: &cli::Trace, target: &Target) {
-        let subject = target.pod.as_ref().map_or_else(|| "the node".to_owned(), identity::NetnsHandle::label);
-        let to = options.to.as_ref().map_or_else(|| "anywhere".to_owned(), ToString::to_string);
+        let subject = target
+            .pod
+            .as_ref()
+            .map_or_else(|| "the node".to_owned(), identity::NetnsHandle::label);
+        let to = options
+            .to
+            .as_ref()
+            .map_or_else(|| "anywhere".to_owned(), ToString::to_string);
         let names = |links: &[LinkRef]| {
-            links.iter().map(|link| link.name.to_string()).collect::<Vec<_>>().join(", ")
+            links
+                .iter()
+                .map(|link| link.name.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         let interfaces = target.pod_links.len() + target.uplinks.len();
-        self.progress.attached(self.session.hooks().len(), interfaces);
+        self.progress
+            .attached(self.session.hooks().len(), interfaces);
         self.progress.aside(|| {
             let mut stderr = io::stderr();
             for spot in self.session.blind().iter().chain(&target.blind) {
@@ -209,7 +277,12 @@ impl Trace {
     }
 
     /// Runs until the trace should end; the name of the pod's interface when that went away.
-    async fn follow(&mut self, options: &cli::Trace, target: &Target, mut signals: Signals) -> Result<Option<String>, Error> {
+    async fn follow(
+        &mut self,
+        options: &cli::Trace,
+        target: &Target,
+        mut signals: Signals,
+    ) -> Result<Option<String>, Error> {
         let mut command = Trigger::start(options, target)?;
         self.news.watch_links(target, &selector(options));
         let mut tick = interval(TICK);
@@ -294,7 +367,11 @@ impl Trace {
     fn end(mut self) -> Result<u8, Error> {
         let rest = self.session.drain();
         self.take(rest)?;
-        let last_words = self.news.last_rules().into_iter().chain(self.news.counters());
+        let last_words = self
+            .news
+            .last_rules()
+            .into_iter()
+            .chain(self.news.counters());
         for delta in last_words.collect::<Vec<_>>() {
             self.feed(Input::Inventory(delta))?;
         }
@@ -326,7 +403,10 @@ enum Trigger {
     None,
     Running(Child),
     /// The trace ends when all flows are decided, between these times.
-    Draining { earliest: Instant, latest: Instant },
+    Draining {
+        earliest: Instant,
+        latest: Instant,
+    },
 }
 
 impl Trigger {
@@ -349,7 +429,10 @@ impl Trigger {
 
     fn ended(&mut self, no_answer: crate::event::Span) {
         let now = Instant::now();
-        *self = Self::Draining { earliest: now + SETTLE, latest: now + Duration::from_nanos(no_answer.0) + DRAIN };
+        *self = Self::Draining {
+            earliest: now + SETTLE,
+            latest: now + Duration::from_nanos(no_answer.0) + DRAIN,
+        };
     }
 
     fn drained(&self, engine: &Engine) -> bool {

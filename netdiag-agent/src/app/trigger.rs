@@ -19,9 +19,16 @@ pub(super) fn spawn(command: &[OsString], netns: Option<&Path>) -> Result<Child,
         program: "COMMAND".to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidInput, "is missing after --"),
     })?;
-    let fault = |source| Error::Command { program: program.to_string_lossy().into_owned(), source };
+    let fault = |source| Error::Command {
+        program: program.to_string_lossy().into_owned(),
+        source,
+    };
     let mut child = Command::new(program);
-    child.args(args).stdin(Stdio::null()).stdout(io::stderr()).kill_on_drop(true);
+    child
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .kill_on_drop(true);
     if let Some(path) = netns {
         let file = File::open(path).map_err(fault)?;
         // SAFETY: between fork and exec the closure makes one system call and allocates nothing.

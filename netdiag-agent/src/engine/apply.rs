@@ -22,11 +22,13 @@ impl Engine {
         let Some(packet) = self.completed(event) else {
             return;
         };
-        let entry = self.node_entry(event);
-        let Some(found) = self.find(event, &packet, verdicts) else {
+        let older = self.older_connection(event, &packet);
+        let carried = event.conntrack.or(older);
+        let Some(found) = self.find(event, &packet, carried.as_ref(), verdicts) else {
             return;
         };
-        self.flows.learn(found, &packet, event.conntrack.as_ref());
+        self.flows.learn(found, &packet, carried.as_ref());
+        let entry = self.node_entry(event);
         let spot = self.spot(event, &packet);
         let local = self.starts_on_node(found.id);
         let Some(flow) = self.flows.get_mut(found.id) else {
@@ -35,11 +37,30 @@ impl Engine {
         flow.first = flow.first.min(event.at);
         flow.last = flow.last.max(event.at);
         flow.remember(event);
-        if let Some(entry) = entry {
+        // What the table held when it was read is older than what any packet carried since.
+        if let Some(entry) = entry.or(older.filter(|_| flow.conntrack.is_none())) {
             note_conntrack(flow, entry, local);
         }
         note(flow, event, &packet, found, spot);
+        if let (Detail::Seen(pass), Some(spot)) = (&event.detail, spot) {
+            self.join_tunnel(event, &packet, found, spot, *pass);
+        }
         self.reopen(found.id, event.at);
+    }
+
+    /// The connection of a packet that carries none, when it began before the trace.
+    fn older_connection(&mut self, event: &Event, packet: &Packet) -> Option<Conntrack> {
+        if packet.tcp.is_some_and(|tcp| tcp.flags.is_syn()) {
+            // A SYN that was lost to a clash has another connection's tuple.
+            if event.conntrack.is_none() && matches!(event.detail, Detail::Seen(_)) {
+                self.inventory.forget_connection(&packet.tuple);
+            }
+            return None;
+        }
+        if event.conntrack.is_some() || packet.inner.is_some() {
+            return None;
+        }
+        self.inventory.connection(&packet.tuple)
     }
 
     fn neighbour(
@@ -66,9 +87,16 @@ impl Engine {
     /// The packet of an event. A routing failure before there is one has no source yet: it is the namespace's own address.
     fn completed(&self, event: &Event) -> Option<Packet> {
         let mut packet = event.packet.clone()?;
-        let Detail::FibError(_) = event.detail else { return Some(packet) };
+        let Detail::FibError(_) = event.detail else {
+            return Some(packet);
+        };
         // A failed IPv4 lookup for a packet on its way does not tell its namespace; that packet's drop will.
         let netns = event.place.netns?;
+        // The softirq of another namespace borrows the caller's: a namespace always knows its own addresses.
+        let to_itself = self.inventory.owner_of(packet.tuple.dst.ip());
+        if to_itself.is_some_and(|owner| owner.netns == netns) {
+            return None;
+        }
         if packet.tuple.src.ip().is_unspecified() {
             let own = self.inventory.links().find_map(|link| {
                 let usable = link.netns == netns && link.role != Role::Loopback;
@@ -94,9 +122,9 @@ impl Engine {
         &mut self,
         event: &Event,
         packet: &Packet,
+        conntrack: Option<&Conntrack>,
         verdicts: &mut Vec<Verdict>,
     ) -> Option<Found> {
-        let conntrack = event.conntrack.as_ref();
         let found = self.flows.find(packet, conntrack);
         if let Some(found) = found
             && !self.is_new_connection(found, packet)

@@ -44,11 +44,26 @@ impl Engine {
 
     /// New rules may name what dropped these.
     pub(super) fn reopen_firewall_deaths(&mut self) {
-        let by_filter = |flow: &&Flow| flow.drops.iter().any(|group| matches!(group.kind, DropKind::Netfilter(_)));
-        let ids: Vec<FlowId> = self.flows.iter().filter(by_filter).map(|flow| flow.id).collect();
+        let by_filter = |flow: &&Flow| {
+            flow.drops
+                .iter()
+                .any(|group| matches!(group.kind, DropKind::Netfilter(_)))
+        };
+        let ids: Vec<FlowId> = self
+            .flows
+            .iter()
+            .filter(by_filter)
+            .map(|flow| flow.id)
+            .collect();
         for id in ids {
             let settled = self.decided.contains_key(&id);
-            self.open.insert(id, Open { due: Ktime(0), settled });
+            self.open.insert(
+                id,
+                Open {
+                    due: Ktime(0),
+                    settled,
+                },
+            );
         }
     }
 

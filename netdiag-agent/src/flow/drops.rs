@@ -282,7 +282,7 @@ pub fn stage(event: &Event, drop: &Drop, kind: DropKind) -> Stage {
         | DropKind::SocketBuffer
         | DropKind::ListenQueue => Stage::Socket,
         DropKind::Bridge => Stage::BridgeReceive,
-        DropKind::Tunnel => Stage::Encapsulate,
+        DropKind::Tunnel => tunnel_stage(drop),
         DropKind::Header | DropKind::Benign | DropKind::Other => other_stage(event, drop),
     }
 }
@@ -314,6 +314,16 @@ fn stage_by_route(event: &Event, drop: &Drop) -> Option<Stage> {
         });
     }
     event.place.iif.is_none().then_some(Stage::Output)
+}
+
+/// Receive functions of tunnel drivers are called `vxlan_rcv`, `geneve_udp_encap_recv`, `ipip_rcv` …
+fn tunnel_stage(drop: &Drop) -> Stage {
+    let location = text(drop.location.as_ref());
+    if location.contains("rcv") || location.contains("recv") || location.contains("decap") {
+        Stage::Decapsulate
+    } else {
+        Stage::Encapsulate
+    }
 }
 
 fn bpf_stage(drop: &Drop) -> Stage {

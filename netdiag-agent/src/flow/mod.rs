@@ -9,8 +9,10 @@ pub mod place;
 pub mod record;
 pub mod table;
 pub mod tcp;
+pub mod tunnel;
 
 pub use drops::{Backend, DropKind};
 pub use place::{Leg, Spot, Stage};
 pub use record::{Direction, DropGroup, Flow, FlowId, IcmpError, Reset, Sighting};
 pub use table::FlowTable;
+pub use tunnel::Tunnels;

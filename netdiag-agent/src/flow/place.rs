@@ -24,6 +24,7 @@ pub enum Stage {
     Forward,
     Input,
     Socket,
+    Decapsulate,
     Output,
     Postrouting,
     BridgeTransmit,
@@ -123,6 +124,7 @@ pub fn of_stage(inventory: &Inventory, event: &Event, stage: Stage) -> Spot {
         Stage::Output => HopName::NfOutput,
         Stage::Postrouting => HopName::NfPostrouting,
         Stage::Encapsulate => HopName::TunnelEncap,
+        Stage::Decapsulate => HopName::TunnelDecap,
     };
     Spot {
         leg,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::drops::DropKind;
 use super::place::{Leg, Spot, Stage};
 use super::tcp::Progress;
-use crate::event::{Conntrack, Drop, Event, HookId, IcmpKind, Ktime, Netns, Packet, Proto, Tuple, IfIndex};
+use crate::event::{
+    Conntrack, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, Packet, Proto, Tuple,
+};
 use crate::verdict::types::{HopName, Nat};
 
 /// Groups kept of each kind; a flow that has more is counted, not grown.

@@ -1,7 +1,7 @@
 //! The conntrack table of a namespace: connections that began before the trace, and the kernel's word on NAT.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use netlink_packet_core::{DefaultNla, Nla as _};
@@ -17,7 +17,13 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use super::error::IdentityError;
 use super::netlink::Channel;
 use super::netns::{NetnsHandle, run_in};
-use crate::event::{CtStatus, Proto, Tuple};
+use crate::event::{Conntrack, CtStatus, Proto, Tuple};
+use crate::inventory::Delta;
+
+/// Connections handed on from one reading.
+const LIMIT: usize = 16_384;
+
+const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// `ctattr_type` and `ctattr_l4proto` of `linux/netfilter/nfnetlink_conntrack.h`, as far as the library leaves them raw.
 const CTA_ZONE: u16 = 18;
@@ -38,6 +44,70 @@ pub struct ConntrackEntry {
     pub timeout: u32,
 }
 
+impl ConntrackEntry {
+    fn concerns(&self, address: IpAddr) -> bool {
+        let ends = [
+            self.orig.src,
+            self.orig.dst,
+            self.answer.src,
+            self.answer.dst,
+        ];
+        ends.iter().any(|end| end.ip() == address)
+    }
+}
+
+impl From<ConntrackEntry> for Conntrack {
+    fn from(entry: ConntrackEntry) -> Self {
+        Self {
+            status: entry.status,
+            reply: false,
+            related: false,
+            orig: entry.orig,
+            answer: entry.answer,
+            tcp_state: entry.tcp_state.unwrap_or_default(),
+            zone: entry.zone,
+        }
+    }
+}
+
+/// Connections that have one of the addresses at an end; all when there is none.
+pub fn connections(namespace: &NetnsHandle, addresses: &[IpAddr]) -> Result<Delta, IdentityError> {
+    let concerned = |entry: &ConntrackEntry| {
+        addresses.is_empty() || addresses.iter().any(|address| entry.concerns(*address))
+    };
+    delta(namespace, concerned)
+}
+
+/// Connections whose answers go from `from` to any port of `to`: who holds the source ports of a translation.
+pub fn holders(
+    namespace: &NetnsHandle,
+    proto: Proto,
+    from: SocketAddr,
+    to: IpAddr,
+) -> Result<Delta, IdentityError> {
+    delta(namespace, |entry| {
+        let answer = &entry.answer;
+        answer.proto == proto && answer.src == from && answer.dst.ip() == to
+    })
+}
+
+fn delta(
+    namespace: &NetnsHandle,
+    keep: impl Fn(&ConntrackEntry) -> bool + Send,
+) -> Result<Delta, IdentityError> {
+    let entries = dump(namespace, LIMIT, keep)?;
+    Ok(Delta::Connections {
+        netns: namespace.netns(),
+        entries: entries.into_iter().map(Conntrack::from).collect(),
+    })
+}
+
+/// Entries in the table, read or not; `None` where there is no connection tracking.
+pub fn count(namespace: &NetnsHandle) -> Option<u64> {
+    let text = run_in(namespace, || std::fs::read_to_string(COUNT)).ok()?;
+    text.ok()?.trim().parse().ok()
+}
+
 /// The entries `keep` wants, at most `limit`: a node's table may hold millions.
 pub fn dump(
     namespace: &NetnsHandle,
@@ -54,7 +124,7 @@ pub fn dump(
 fn read(limit: usize, keep: impl Fn(&ConntrackEntry) -> bool) -> io::Result<Vec<ConntrackEntry>> {
     let mut entries = Vec::new();
     // Asking would make the kernel load the module: a node without conntrack is to stay without.
-    if !Path::new("/proc/sys/net/netfilter/nf_conntrack_count").exists() {
+    if !Path::new(COUNT).exists() {
         return Ok(entries);
     }
     // Unspecified family: both.

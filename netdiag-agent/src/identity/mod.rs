@@ -16,8 +16,8 @@ pub mod links;
 mod netlink;
 pub mod netns;
 pub mod programs;
-pub mod rulesets;
 mod roles;
+pub mod rulesets;
 mod scene;
 pub mod sockets;
 pub mod target;
@@ -26,6 +26,6 @@ mod testing;
 mod view;
 
 pub use error::IdentityError;
-pub use scene::machine;
 pub use netns::{NetnsHandle, run_in};
+pub use scene::machine;
 pub use target::{LinkRef, Selector, Target, resolve};

@@ -7,15 +7,16 @@ use crate::event::HookId;
 use crate::kernel::capability::Capabilities;
 use crate::kernel::lab::{Lab, Observed};
 use crate::kernel::plan::TcMode;
-use crate::kernel::{attach, session, sweep_leftovers};
+use crate::kernel::{attach, load, sweep_leftovers};
 
 /// Above `PID_MAX_LIMIT` of any machine that runs this, so nobody's.
 const GONE: u32 = (1 << 22) - 1;
 
 fn object(lab: &Lab) -> Ebpf {
-    let facts = session::read_facts().expect("BTF");
+    let kernel = load::Kernel::read().expect("BTF");
+    let capabilities = Capabilities::probe();
     let mut ebpf =
-        session::load_object(&facts, &Capabilities::probe(), &lab.watch()).expect("load");
+        load::load_object(kernel.loader, &kernel.facts, &capabilities, &lab.watch()).expect("load");
     attach::load_tc(&mut ebpf).expect("verify");
     ebpf
 }

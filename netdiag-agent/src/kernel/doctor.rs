@@ -3,8 +3,8 @@
 use super::capability::Capabilities;
 use super::error::KernelError;
 use super::hooks::{Attach, HOOKS};
+use super::load::read_facts;
 use super::plan::plan;
-use super::session::read_facts;
 use super::symbols::Symbols;
 
 /// One capability, what is lost without it and what would bring it.

@@ -222,3 +222,19 @@ fn line(event: &Event) -> String {
         event.detail
     )
 }
+
+/// The packet goes from `source` to `destination`, and is at this interface.
+pub fn is(event: &Event, interface: &str, source: &str, destination: &str) -> bool {
+    event.place.ifname.as_deref() == Some(interface) && goes(event, source, destination)
+}
+
+/// The packet goes from `source` to `destination`.
+pub fn goes(event: &Event, source: &str, destination: &str) -> bool {
+    let Some(packet) = &event.packet else {
+        return false;
+    };
+    let end = |address: SocketAddr, text: &str| {
+        address.to_string() == text || address.ip().to_string() == text
+    };
+    end(packet.tuple.src, source) && end(packet.tuple.dst, destination)
+}

@@ -9,6 +9,7 @@
 //! | `plan` | capabilities → what to attach, what stays unseen (pure) |
 //! | `attach`, `clsact`, `netns` | putting programs in place and taking them away |
 //! | `ring`, `decode` | bytes → events |
+//! | `load` | the object and what is read from the kernel for it |
 //! | `session` | one trace |
 //! | `doctor` | all of it for a human |
 
@@ -26,12 +27,15 @@ mod header_tests;
 mod hooks;
 #[cfg(test)]
 mod lab;
+mod load;
 mod log;
 mod netns;
 mod plan;
 mod ring;
 mod session;
 mod symbols;
+#[cfg(test)]
+mod traffic_tests;
 
 pub use attach::{WatchInterface, sweep_leftovers};
 pub use doctor::{CapabilityReport, ensure_observable, probe};

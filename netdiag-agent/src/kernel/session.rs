@@ -1,39 +1,30 @@
 //! One trace: programs loaded and attached, events coming out.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::Ebpf;
 use aya_log::EbpfLogger;
 use nix::time::{ClockId, clock_gettime};
 
 use super::attach::{self, WatchInterface, Watched};
-use super::capability::{CONNTRACK_BTF, Capabilities, VMLINUX_BTF};
+use super::capability::Capabilities;
 use super::decode::{Names, decode};
 use super::error::KernelError;
-use super::facts::{self, Facts};
 use super::filter::Filter;
 use super::hooks::{Attach, HOOKS, HookSpec};
+use super::load::{Kernel, give_back_memory, load_object};
 use super::log::{self, Bridge};
 use super::netns;
 use super::plan::{Plan, TcMode, plan};
 use super::ring::{Counters, Ring, Totals};
-use super::symbols::Symbols;
 use crate::engine::Input;
 use crate::event::{HookId, IfIndex, Ktime, Netns};
 use crate::inventory::BlindSpot;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdiag-ebpf"));
-
 /// How often the loss counters are read.
 const LOSS_INTERVAL: Duration = Duration::from_millis(50);
-/// `aya_log::Level::Debug`; 0 is off.
-const LOG_DEBUG: u8 = 4;
-
 /// What to watch.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
@@ -94,7 +85,7 @@ impl Session {
             mut blind,
         } = plan(&capabilities)?;
 
-        let mut ebpf = load_object(&kernel.facts, &capabilities, watch)?;
+        let mut ebpf = load_object(kernel.loader, &kernel.facts, &capabilities, watch)?;
         let mut loaded = Vec::new();
         for hook in tracepoints {
             match attach::load_tracepoint(&mut ebpf, hook, &kernel.btf) {
@@ -312,67 +303,6 @@ impl Session {
     }
 }
 
-/// What is read from the running kernel before anything is loaded.
-pub(super) struct Kernel {
-    pub facts: Facts,
-    pub symbols: Symbols,
-    pub btf: Btf,
-}
-
-impl Kernel {
-    pub fn read() -> Result<Self, KernelError> {
-        thread::scope(|scope| {
-            let symbols = scope.spawn(|| {
-                fs::read("/proc/kallsyms")
-                    .map_or_else(|_| Symbols::default(), |text| Symbols::parse(&text))
-            });
-            let btf = scope.spawn(Btf::from_sys_fs);
-            let facts = read_facts()?;
-            let failed = || KernelError::Read {
-                path: VMLINUX_BTF.into(),
-                source: io::Error::other("no usable type information"),
-            };
-            Ok(Self {
-                facts,
-                symbols: symbols.join().unwrap_or_default(),
-                btf: btf.join().map_err(|_| failed())?.map_err(|_| failed())?,
-            })
-        })
-    }
-}
-
-pub(super) fn read_facts() -> Result<Facts, KernelError> {
-    let path = Path::new(VMLINUX_BTF);
-    let vmlinux = fs::read(path).map_err(|source| KernelError::Read {
-        path: path.into(),
-        source,
-    })?;
-    let module = fs::read(CONNTRACK_BTF).ok();
-    facts::resolve(&vmlinux, module.as_deref()).map_err(|source| KernelError::Btf {
-        path: path.into(),
-        source,
-    })
-}
-
-pub(super) fn load_object(
-    facts: &Facts,
-    capabilities: &Capabilities,
-    watch: &Watch,
-) -> Result<Ebpf, KernelError> {
-    let mut settings = facts.settings;
-    settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
-    settings.snap = u32::from(watch.snap);
-    settings.any_address = u32::from(watch.any_address);
-    let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
-    settings.targets = u32::from(narrowed);
-    let level = if watch.debug_log { LOG_DEBUG } else { 0 };
-    EbpfLoader::new()
-        .override_global("SETTINGS", &settings, true)
-        .override_global(aya_log::LEVEL, &level, false)
-        .load(OBJECT)
-        .map_err(|error| KernelError::Load(Box::new(error)))
-}
-
 pub(super) fn node_netns(path: Option<&Path>) -> Result<Netns, KernelError> {
     netns::open(path)
         .and_then(|file| netns::inode(&file))
@@ -393,15 +323,6 @@ fn spot(hook: &HookSpec, why: &str) -> BlindSpot {
 fn now() -> Ktime {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     Ktime(time.as_nanos() as u64)
-}
-
-/// Parsing the kernel's types needs some 50 MiB for a moment, in pieces the allocator would keep.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: takes a number; safe to call at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 #[cfg(test)]

@@ -68,10 +68,7 @@ fn line(verdict: &Verdict) -> String {
 }
 
 /// All verdicts, failing ones first, and what the file does not hold.
-pub(super) fn section<'a>(
-    seen: &Seen<'_>,
-    verdicts: impl Iterator<Item = &'a Verdict>,
-) -> String {
+pub(super) fn section<'a>(seen: &Seen<'_>, verdicts: impl Iterator<Item = &'a Verdict>) -> String {
     let mut verdicts: Vec<&Verdict> = verdicts.collect();
     verdicts.sort_by_key(|verdict| {
         let healthy = !verdict.outcome.is_failing();
@@ -87,15 +84,27 @@ pub(super) fn section<'a>(
         words::plural(seen.shots.len() as u64, "packet")
     );
     if seen.left_out > 0 {
-        let _ = write!(text, "; {} left out: the file would be too large", seen.left_out);
+        let _ = write!(
+            text,
+            "; {} left out: the file would be too large",
+            seen.left_out
+        );
     }
     if seen.forgotten > 0 {
-        let _ = write!(text, "; {} later events of long flows not kept", seen.forgotten);
+        let _ = write!(
+            text,
+            "; {} later events of long flows not kept",
+            seen.forgotten
+        );
     }
     for verdict in verdicts.iter().take(MAX_FLOWS) {
         let _ = write!(text, "\n{}", line(verdict));
     }
-    if let Some(more) = verdicts.len().checked_sub(MAX_FLOWS).filter(|more| *more > 0) {
+    if let Some(more) = verdicts
+        .len()
+        .checked_sub(MAX_FLOWS)
+        .filter(|more| *more > 0)
+    {
         let _ = write!(text, "\nand {}", words::plural(more as u64, "more flow"));
     }
     cut(text)

@@ -93,7 +93,11 @@ fn of_flow<'a>(engine: &'a Engine, flow: &'a Flow) -> Vec<Shot<'a>> {
         let Some(shot) = of_event(engine, event) else {
             continue;
         };
-        match shots.iter_mut().rev().find(|earlier| is_same(earlier, &shot)) {
+        match shots
+            .iter_mut()
+            .rev()
+            .find(|earlier| is_same(earlier, &shot))
+        {
             Some(earlier) => {
                 earlier.comments.extend(shot.comments);
                 if shot.bytes.len() > earlier.bytes.len() {
@@ -105,9 +109,8 @@ fn of_flow<'a>(engine: &'a Engine, flow: &'a Flow) -> Vec<Shot<'a>> {
     }
     // A long flow has forgotten its later events, but never its losses.
     let forgotten = |group: &&DropGroup| {
-        let remembered = |event: &Event| {
-            event.at == group.first && matches!(event.detail, Detail::Dropped(_))
-        };
+        let remembered =
+            |event: &Event| event.at == group.first && matches!(event.detail, Detail::Dropped(_));
         !flow.history.iter().any(remembered)
     };
     shots.extend(flow.drops.iter().filter(forgotten).filter_map(of_group));
@@ -203,9 +206,14 @@ fn place(spot: Option<Spot>, hook: Option<HookId>) -> String {
 /// The packet the verdict is about: the one that was lost, the refusal, else the last where the flow was last seen.
 fn decisive<'s, 'a>(verdict: &Verdict, shots: &'s mut [Shot<'a>]) -> Option<&'s mut Shot<'a>> {
     let lost = |shot: &Shot<'_>| {
-        let at = verdict.hops.iter().find(|hop| hop.action == Action::Dropped);
+        let at = verdict
+            .hops
+            .iter()
+            .find(|hop| hop.action == Action::Dropped);
         verdict.outcome.is_failing()
-            && shot.drop.is_some_and(|drop| drop.reason == verdict.drop_reason)
+            && shot
+                .drop
+                .is_some_and(|drop| drop.reason == verdict.drop_reason)
             && at.is_some_and(|hop| shot.hop == Some(hop.name))
     };
     let refusal = |shot: &Shot<'_>| {
@@ -213,15 +221,15 @@ fn decisive<'s, 'a>(verdict: &Verdict, shots: &'s mut [Shot<'a>]) -> Option<&'s 
         let error = shot.packet.inner.is_some();
         verdict.outcome == Outcome::Refused && (reset || error)
     };
-    let last = |shot: &Shot<'_>| {
-        let (last, _) = verdict.died_between?;
-        Some(shot.hop == Some(last))
+    let at_the_end = |shot: &Shot<'_>| {
+        let end = verdict.died_between.map(|(end, _)| end);
+        end.is_some() && shot.hop == end
     };
     let index = shots
         .iter()
         .position(lost)
         .or_else(|| shots.iter().position(refusal))
-        .or_else(|| shots.iter().rposition(|shot| last(shot) == Some(true)))
+        .or_else(|| shots.iter().rposition(at_the_end))
         .or_else(|| shots.len().checked_sub(1))?;
     shots.get_mut(index)
 }

@@ -79,10 +79,18 @@ prop_compose! {
 }
 
 fn drop() -> impl Strategy<Value = Drop> {
-    let route =
-        (of(symbol()), of(symbol()), any::<u16>(), of(any::<u32>().prop_map(IfIndex))).prop_map(
-            |(input, output, error, oif)| Route { input, output, error, oif },
-        );
+    let route = (
+        of(symbol()),
+        of(symbol()),
+        any::<u16>(),
+        of(any::<u32>().prop_map(IfIndex)),
+    )
+        .prop_map(|(input, output, error, oif)| Route {
+            input,
+            output,
+            error,
+            oif,
+        });
     (of(symbol()), of(symbol()), vec(symbol(), 0..4), of(route)).prop_map(
         |(reason, location, stack, route)| Drop {
             reason,
@@ -208,6 +216,8 @@ fn delta() -> impl Strategy<Value = Delta> {
                 programs,
             }
         }),
+        (netns(), vec(conntrack(), 0..3))
+            .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),
     ]
 }
 

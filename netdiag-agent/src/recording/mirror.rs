@@ -90,7 +90,7 @@ struct Icmp {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Conntrack {
+pub(super) struct Conntrack {
     status: Text<CtStatus>,
     #[serde(default, skip_serializing_if = "is_false")]
     reply: bool,
@@ -213,6 +213,10 @@ pub(super) enum Delta {
         netns: u32,
         at: u64,
         listings: Vec<Listing>,
+    },
+    Connections {
+        netns: u32,
+        entries: Vec<Conntrack>,
     },
 }
 

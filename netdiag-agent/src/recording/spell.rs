@@ -57,7 +57,9 @@ impl Spell for Source {
 
     fn spell(&self) -> String {
         match self {
-            Self::Iptables(backend, family) => format!("iptables-{} {}", backend.name(), family.name()),
+            Self::Iptables(backend, family) => {
+                format!("iptables-{} {}", backend.name(), family.name())
+            }
             Self::Nft => "nft".to_owned(),
             Self::Ipset => "ipset".to_owned(),
         }

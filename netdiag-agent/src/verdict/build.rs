@@ -8,8 +8,8 @@ use super::case::{Case, Finding};
 use super::types::{Endpoint, FlowKey, Outcome, TrafficDirection, Verdict};
 use super::{hops, words};
 use crate::event::{IcmpKind, TcpFlags};
-use crate::flow::{Flow, nat};
 use crate::flow::record::Direction;
+use crate::flow::{Flow, nat};
 use crate::inventory::{Inventory, NamespaceKind};
 
 /// Name space of the uuids of flows.

@@ -180,6 +180,12 @@ impl<'a> Case<'a> {
                 group.count
             ));
         }
+        for remark in RULES.iter().filter_map(|rule| rule.remark(self)) {
+            finding.cause.get_or_insert(remark.cause);
+            finding = finding
+                .caveat(remark.caveat)
+                .remedy(remark.summary, remark.commands);
+        }
         let syns = self.flow.syn_count();
         if syns > 1 && self.losses().next().is_none() {
             finding = finding.caveat(format!("the SYN had to be sent {syns} times"));
@@ -211,7 +217,9 @@ impl<'a> Case<'a> {
 
     /// When the next look could tell more; `None`: only a new event could.
     pub fn next_look(&self) -> Option<Ktime> {
-        let settle = self.losses().map(|group| group.last.plus(self.patience(group)));
+        let settle = self
+            .losses()
+            .map(|group| group.last.plus(self.patience(group)));
         let refusal = self.refusals().map(|at| at.plus(GRACE));
         let deadline = self.deadline();
         settle
@@ -302,7 +310,9 @@ impl<'a> Case<'a> {
     fn is_late_answer(&self, group: &DropGroup) -> bool {
         group.kind == DropKind::NoSocket
             && group.direction == Direction::Reply
-            && self.initiator().is_some_and(|namespace| group.spot.netns == Some(namespace.netns))
+            && self
+                .initiator()
+                .is_some_and(|namespace| group.spot.netns == Some(namespace.netns))
     }
 
     /// How long a drop of this group must have had no sequel.
@@ -318,8 +328,12 @@ impl<'a> Case<'a> {
 
     /// The rules are being read again: then the counter of the one that did it has moved.
     fn awaits_rules(&self, group: &DropGroup) -> bool {
-        let rules = group.spot.netns.and_then(|netns| self.inventory.rules(netns));
-        matches!(group.kind, DropKind::Netfilter(_)) && rules.is_some_and(|rules| rules.after.at <= group.first)
+        let rules = group
+            .spot
+            .netns
+            .and_then(|netns| self.inventory.rules(netns));
+        matches!(group.kind, DropKind::Netfilter(_))
+            && rules.is_some_and(|rules| rules.after.at <= group.first)
     }
 
     /// The drop that ended the flow: nothing of its direction got further since.
@@ -423,11 +437,15 @@ impl<'a> Case<'a> {
                 .any(|reset| reset.direction != group.direction && near(reset.first))
     }
 
-    /// A request was seen on its way out of this node.
+    /// A request was seen on its way out of this node, as it is or wrapped up for another node.
     pub fn left_node(&self) -> bool {
+        self.left_by(HopName::NicEgress) || self.left_by(HopName::TunnelEncap)
+    }
+
+    pub fn left_by(&self, hop: HopName) -> bool {
         self.flow
             .of(Direction::Original)
-            .any(|s| s.spot.leg == Leg::Node && s.spot.hop == HopName::NicEgress)
+            .any(|s| s.spot.leg == Leg::Node && s.spot.hop == hop)
     }
 
     /// A request was seen inside the namespace that should answer.

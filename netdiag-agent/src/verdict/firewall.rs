@@ -10,8 +10,8 @@ use crate::flow::drops::{Backend, DropKind};
 use crate::flow::record::DropGroup;
 use crate::inventory::{Role, Rules};
 use crate::ruleset::{
-    AddressType, Candidate, CtFacts, CtState, Hook, Interface, Owner, PacketFacts, evaluate, narrow, owner, policies,
-    service_without_endpoints, undo,
+    AddressType, Candidate, CtFacts, CtState, Hook, Interface, Owner, PacketFacts, evaluate,
+    narrow, owner, policies, service_without_endpoints, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -33,9 +33,14 @@ pub(super) struct Dropped<'a> {
 pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
     let death = case.death_of(|kind| matches!(kind, DropKind::Netfilter(_)))?;
     let group = death.group;
-    let DropKind::Netfilter(backend) = group.kind else { return None };
+    let DropKind::Netfilter(backend) = group.kind else {
+        return None;
+    };
     let hook = hook(group.spot.hop);
-    let rules = group.spot.netns.and_then(|netns| case.inventory.rules(netns));
+    let rules = group
+        .spot
+        .netns
+        .and_then(|netns| case.inventory.rules(netns));
     let facts = facts(case, group, hook);
     let candidates = match (rules, hook, &facts) {
         (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group, backend),
@@ -49,8 +54,21 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         ([only], Some(rules)) => only.moved(&rules.before.ruleset, &rules.after.ruleset),
         _ => None,
     };
-    let verdict = if case.rejected(group) { "REJECT" } else { "DROP" };
-    Some(Dropped { death, hook, verdict, backend, candidates, owner, moved, facts })
+    let verdict = if case.rejected(group) {
+        "REJECT"
+    } else {
+        "DROP"
+    };
+    Some(Dropped {
+        death,
+        hook,
+        verdict,
+        backend,
+        candidates,
+        owner,
+        moved,
+        facts,
+    })
 }
 
 impl Dropped<'_> {
@@ -69,7 +87,9 @@ impl Dropped<'_> {
     /// The Service that has no endpoints, as `namespace/name:port`.
     pub fn service(&self) -> Option<String> {
         let service = service_without_endpoints(self.rule()?)?;
-        let port = service.port.map_or_else(String::new, |port| format!(":{port}"));
+        let port = service
+            .port
+            .map_or_else(String::new, |port| format!(":{port}"));
         Some(format!("{}/{}{port}", service.namespace, service.name))
     }
 
@@ -110,8 +130,16 @@ impl Dropped<'_> {
                 ..Component::default()
             };
         };
-        let tool = if rule.backend.is_iptables() { "iptables" } else { "nft" };
-        let kind = if rule.rule.is_some() { "rule" } else { "policy" };
+        let tool = if rule.backend.is_iptables() {
+            "iptables"
+        } else {
+            "nft"
+        };
+        let kind = if rule.rule.is_some() {
+            "rule"
+        } else {
+            "policy"
+        };
         Component {
             kind: format!("{tool}_{kind}"),
             backend: Some(rule.backend.name().to_owned()),
@@ -133,7 +161,10 @@ impl Dropped<'_> {
     /// The exact undo of the rule, or its owner's way; `None` when no single rule is left.
     pub fn undo(&self) -> Option<Remediation> {
         let undo = undo(self.rule()?, self.owner, self.facts.as_ref()?);
-        Some(Remediation { summary: undo.summary, commands: undo.commands })
+        Some(Remediation {
+            summary: undo.summary,
+            commands: undo.commands,
+        })
     }
 
     /// Adds what is known of the rule: its candidates when there are several, and how sure the one is.
@@ -147,14 +178,27 @@ impl Dropped<'_> {
                 "the rule is named by its counter and by elimination: part of what it matches could not be evaluated",
             );
         }
-        for candidate in self.candidates.iter().filter(|_| self.candidates.len() > 1).take(8) {
-            let place = format!("{} {} {}", candidate.backend.name(), candidate.table, candidate.chain);
+        for candidate in self
+            .candidates
+            .iter()
+            .filter(|_| self.candidates.len() > 1)
+            .take(8)
+        {
+            let place = format!(
+                "{} {} {}",
+                candidate.backend.name(),
+                candidate.table,
+                candidate.chain
+            );
             let which = match candidate.rule {
                 None => "policy".to_owned(),
                 Some(crate::ruleset::RuleRef::Number(number)) => format!("rule {number}"),
                 Some(crate::ruleset::RuleRef::Handle(handle)) => format!("handle {handle}"),
             };
-            finding = finding.suspect("firewall_rule", format!("{place} {which}: {}", candidate.text));
+            finding = finding.suspect(
+                "firewall_rule",
+                format!("{place} {which}: {}", candidate.text),
+            );
         }
         if finding.confidence == Confidence::Proven && self.is_policy() && !certain {
             finding.confidence = Confidence::Inferred;
@@ -176,7 +220,13 @@ const fn hook(hop: HopName) -> Option<Hook> {
 
 /// Rules that could have done it: of the back end the kernel named, and where a second reading exists, those whose
 /// counters moved.
-fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup, backend: Option<Backend>) -> Vec<Candidate> {
+fn candidates(
+    rules: &Rules,
+    hook: Hook,
+    facts: &PacketFacts,
+    group: &DropGroup,
+    backend: Option<Backend>,
+) -> Vec<Candidate> {
     let found = evaluate(&rules.after.ruleset, hook, facts);
     let of_backend: Vec<Candidate> = found
         .candidates
@@ -192,7 +242,11 @@ fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup,
         return of_backend;
     }
     let narrowed = narrow(&of_backend, &rules.before.ruleset, &rules.after.ruleset, 1);
-    if narrowed.is_empty() { of_backend } else { narrowed }
+    if narrowed.is_empty() {
+        of_backend
+    } else {
+        narrowed
+    }
 }
 
 /// The packet as it stood at the hook.
@@ -235,19 +289,48 @@ fn address_type(case: &Case<'_>, netns: Netns, address: std::net::IpAddr) -> Opt
     if address.is_multicast() {
         return Some(AddressType::Multicast);
     }
-    let own = case.inventory.links().any(|link| link.netns == netns && link.addresses.contains(&address));
+    let own = case
+        .inventory
+        .links()
+        .any(|link| link.netns == netns && link.addresses.contains(&address));
     // A broadcast address looks like any other from here.
-    Some(if own || address.is_loopback() { AddressType::Local } else { AddressType::Unicast })
+    Some(if own || address.is_loopback() {
+        AddressType::Local
+    } else {
+        AddressType::Unicast
+    })
 }
 
 /// Interfaces as the hook's rules see them.
-fn interfaces(case: &Case<'_>, group: &DropGroup, netns: Netns, hook: Hook, facts: &mut PacketFacts) {
-    let name = |index: IfIndex| case.inventory.link(netns, index).map(|link| Interface::Named(link.name.to_string()));
-    let here = group.ifname.as_ref().map_or(Interface::Unknown, |name| Interface::Named(name.to_string()));
+fn interfaces(
+    case: &Case<'_>,
+    group: &DropGroup,
+    netns: Netns,
+    hook: Hook,
+    facts: &mut PacketFacts,
+) {
+    let name = |index: IfIndex| {
+        case.inventory
+            .link(netns, index)
+            .map(|link| Interface::Named(link.name.to_string()))
+    };
+    let here = group.ifname.as_ref().map_or(Interface::Unknown, |name| {
+        Interface::Named(name.to_string())
+    });
     let came_by = group.iif.and_then(name).unwrap_or(Interface::Unknown);
-    let leaves_by = group.drop.route.as_ref().and_then(|route| route.oif).and_then(name).unwrap_or(Interface::Unknown);
+    let leaves_by = group
+        .drop
+        .route
+        .as_ref()
+        .and_then(|route| route.oif)
+        .and_then(name)
+        .unwrap_or(Interface::Unknown);
     // What br_netfilter hands to the IP hooks has no route, and the bridge stands for its ports.
-    let bridged = group.drop.stack.iter().any(|symbol| symbol.starts_with("br_nf_") || symbol.starts_with("br_forward"));
+    let bridged = group
+        .drop
+        .stack
+        .iter()
+        .any(|symbol| symbol.starts_with("br_nf_") || symbol.starts_with("br_forward"));
     match hook {
         Hook::Forward if bridged => {
             let bridge = the_bridge(case, netns);
@@ -265,10 +348,18 @@ fn interfaces(case: &Case<'_>, group: &DropGroup, netns: Netns, hook: Hook, fact
         }
         Hook::Output => {
             facts.iif = Interface::None;
-            facts.oif = if leaves_by == Interface::Unknown { here } else { leaves_by };
+            facts.oif = if leaves_by == Interface::Unknown {
+                here
+            } else {
+                leaves_by
+            };
         }
         Hook::Postrouting | Hook::Egress => {
-            facts.iif = if group.iif.is_none() { Interface::None } else { came_by };
+            facts.iif = if group.iif.is_none() {
+                Interface::None
+            } else {
+                came_by
+            };
             facts.oif = here;
         }
     }
@@ -276,7 +367,10 @@ fn interfaces(case: &Case<'_>, group: &DropGroup, netns: Netns, hook: Hook, fact
 
 /// The node's bridge, when it has just one.
 fn the_bridge(case: &Case<'_>, netns: Netns) -> Interface {
-    let mut bridges = case.inventory.links().filter(|link| link.netns == netns && link.role == Role::Bridge);
+    let mut bridges = case
+        .inventory
+        .links()
+        .filter(|link| link.netns == netns && link.role == Role::Bridge);
     match (bridges.next(), bridges.next()) {
         (Some(only), None) => Interface::Named(only.name.to_string()),
         _ => Interface::Unknown,

@@ -27,7 +27,8 @@ pub fn of(case: &Case<'_>, finding: &Finding) -> Vec<Hop> {
     } else if finding.outcome.is_failing() {
         silence(case, &mut placed);
     }
-    placed.sort_by_key(|placed| placed.order);
+    // What comes out of a tunnel came in by the uplink first.
+    placed.sort_by_key(|placed| (placed.order, placed.hop.name == HopName::TunnelDecap));
     merge(placed)
 }
 
@@ -37,7 +38,10 @@ pub fn died_between(hops: &[Hop]) -> Option<(HopName, HopName)> {
     let dropped = at(Action::Dropped);
     let end = at(Action::NotSeen).or(dropped)?;
     let before = dropped.unwrap_or(end).min(end);
-    let last = hops[..before].iter().rev().find(|hop| hop.action == Action::Seen)?;
+    let last = hops[..before]
+        .iter()
+        .rev()
+        .find(|hop| hop.action == Action::Seen)?;
     Some((last.name, hops[end].name))
 }
 
@@ -177,13 +181,19 @@ fn silence(case: &Case<'_>, placed: &mut Vec<Placed>) {
     if replied {
         placed.extend(expected(case, Direction::Reply, None));
     } else if case.left_node() {
+        let tunnel = case.left_by(HopName::TunnelEncap);
+        let back = if tunnel {
+            HopName::TunnelDecap
+        } else {
+            HopName::NicIngress
+        };
         placed.push(Placed {
             order: (Direction::Original, Leg::Destination, Stage::Socket),
             hop: empty(HopName::Fabric, Action::NotObservable, Direction::Original),
         });
         placed.push(Placed {
             order: (Direction::Reply, Leg::Source, Stage::Receive),
-            hop: empty(HopName::NicIngress, Action::NotSeen, Direction::Reply),
+            hop: empty(back, Action::NotSeen, Direction::Reply),
         });
     } else if case.reached_responder() {
         placed.push(Placed {
@@ -211,6 +221,12 @@ fn merge(placed: Vec<Placed>) -> Vec<Hop> {
                     (a, b) => a.or(b),
                 };
             }
+            // TC sees a packet before the queue of that interface drops it.
+            Some(last)
+                if last.action == Action::Dropped
+                    && hop.action == Action::Seen
+                    && (last.name, last.reply, last.ifindex)
+                        == (hop.name, hop.reply, hop.ifindex) => {}
             // A hop that saw an earlier packet and dropped a later one is the place of death.
             Some(last)
                 if last.name == hop.name

@@ -6,7 +6,7 @@ use netdiag_common::hook::HookId;
 
 use super::pointer;
 use crate::emit::{self, Report};
-use crate::follow::{paced, wanted};
+use crate::follow::{reported, resting, wanted};
 use crate::scratch::with_sighting;
 use crate::skb::{Header, origin};
 
@@ -24,10 +24,20 @@ pub fn netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
 fn sighting(hook: HookId, skb: usize, header: Header) -> i32 {
     let Some(origin) = origin(skb) else { return 0 };
     with_sighting(hook, |seen| {
-        if seen.read(skb, origin, header)
-            && wanted(hook, seen)
-            && (seen.packet.is_milestone() || paced(hook, seen))
-        {
+        if !seen.read(skb, origin, header) {
+            return;
+        }
+        // Asked before anything else that costs: most packets are more of the same.
+        let milestone = seen.packet.is_milestone();
+        if !milestone && resting(hook, seen) {
+            return;
+        }
+        seen.read_conntrack();
+        let wanted = wanted(hook, seen);
+        if !milestone {
+            reported(hook, seen, wanted);
+        }
+        if wanted {
             emit::event(hook, seen, Report::default());
         }
     });

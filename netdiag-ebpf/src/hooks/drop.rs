@@ -23,7 +23,11 @@ pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     };
     let Some(origin) = origin(skb) else { return 0 };
     with_sighting(HookId::KfreeSkb, |seen| {
-        if !seen.read(skb, origin, Header::Set) || !wanted(HookId::KfreeSkb, seen) {
+        if !seen.read(skb, origin, Header::Set) {
+            return;
+        }
+        seen.read_conntrack();
+        if !wanted(HookId::KfreeSkb, seen) {
             return;
         }
         // A stack costs more than the rest of the event, and only these reasons do not say where they come from.

@@ -30,7 +30,11 @@ fn pointer(ctx: &BtfTracePointContext, n: usize) -> usize {
 fn packet(hook: HookId, skb: usize, report: Report) -> i32 {
     let Some(origin) = origin(skb) else { return 0 };
     with_sighting(hook, |seen| {
-        if seen.read(skb, origin, Header::Set) && wanted(hook, seen) {
+        if !seen.read(skb, origin, Header::Set) {
+            return;
+        }
+        seen.read_conntrack();
+        if wanted(hook, seen) {
             emit::event(hook, seen, report);
         }
     });

@@ -40,7 +40,6 @@ fn neighbour(hook: HookId, neigh: usize, new_state: Option<u32>) -> i32 {
     with_sighting(hook, |seen| {
         seen.dev = dev;
         seen.netns = inum;
-        seen.ifindex = field(dev, setting!(offsets.dev_ifindex));
         let table: usize = field(neigh, setting!(offsets.neigh_table));
         let family = field::<u32>(table, setting!(offsets.neigh_table_family)) as u16;
         seen.packet.tuple.daddr = address(neigh, setting!(offsets.neigh_key), family);

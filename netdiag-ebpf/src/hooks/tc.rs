@@ -2,33 +2,27 @@
 //!
 //! Both programs only look: they return "next program", never a verdict.
 //!
-//! Most packets are data of a flow already known. For those there is a fast path: direct access to the headers, one map
-//! lookup, two additions. Everything else (handshakes, resets, ICMP, DNS, fragments, tags, options, the first packet of
-//! each flow) takes the slow path through [`packet::parse`].
+//! Most packets are data of a flow already known: [`account`] deals with them. Everything else (handshakes, resets, ICMP,
+//! DNS, fragments, tags, options, the first packet of each flow) goes through [`packet::parse`].
 
 use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes_relative;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use netdiag_common::event::{
-    DNS_BYTES, FLAG_FRAGMENT, FlowStats, FlowStatsKey, SNAP_BYTES, Snap,
-};
+use netdiag_common::event::{DNS_BYTES, FLAG_FRAGMENT, SNAP_BYTES, Snap};
 use netdiag_common::hook::HookId;
-use netdiag_common::tuple::{IPPROTO_TCP, IPPROTO_UDP, Tuple};
+use netdiag_common::tuple::IPPROTO_TCP;
 
-use crate::emit::{self, map_full};
+use crate::account;
+use crate::emit;
 use crate::follow::wanted;
-use crate::maps::{FLOW_STATS, setting};
-use crate::packet::{self, DNS_PORT, Packet, Skb, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::maps::setting;
+use crate::packet::{self, Packet, Skb};
 use crate::scratch::with_sighting;
-use crate::skb::{Sighting, conntrack, field, netns_of_device};
+use crate::skb::{Sighting, field, netns_of_device};
 
 /// `TC_ACT_UNSPEC`, which is also `TCX_NEXT`: the packet goes on as if we were not there.
 const NEXT: i32 = -1;
-
-const ETH_LEN: usize = 14;
-/// How many packets of a flow nobody asked for pass before it is asked again whether somebody does.
-const RECHECK: u64 = 64;
 
 #[classifier]
 pub fn netdiag_ingress(ctx: TcContext) -> i32 {
@@ -42,158 +36,27 @@ pub fn netdiag_egress(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn run(ctx: &TcContext, hook: HookId) -> i32 {
-    let mut key = FlowStatsKey {
-        tuple: Tuple::ZERO,
-        // SAFETY: the context of a TC program.
-        ifindex: unsafe { (*ctx.skb.skb).ifindex },
-        egress: u32::from(hook as u16 == HookId::TcEgress as u16),
-    };
-    if !plain_data(ctx, &mut key.tuple) || !account(&key, ctx.len()) {
-        slow(Skb::of(ctx), hook as u32, key.ifindex);
+    if !account::is_routine(ctx, is_egress(hook)) {
+        slow(Skb::of(ctx), hook as u32);
     }
     NEXT
 }
 
-/// Counts a packet of a known flow. False: first packet, or time to look again.
 #[inline(always)]
-fn account(key: &FlowStatsKey, len: u32) -> bool {
-    let Some(stats) = FLOW_STATS.get_ptr_mut(key) else {
-        return false;
-    };
-    // SAFETY: a live map value of this CPU.
-    unsafe {
-        (*stats).packets += 1;
-        (*stats).bytes += u64::from(len);
-        (*stats).followed != 0 || (*stats).packets % RECHECK != 0
-    }
-}
-
-/// Headers without options or extensions, as they stand in an Ethernet frame. Two-byte fields: that is the alignment
-/// Ethernet gives them.
-#[repr(C)]
-struct Ipv4Frame {
-    ethernet: [u16; 6],
-    protocol: u16,
-    version: u8,
-    _tos: u8,
-    _len_id: [u16; 2],
-    fragment: u16,
-    _ttl: u8,
-    proto: u8,
-    _check: u16,
-    source: [u16; 2],
-    destination: [u16; 2],
-    sport: u16,
-    dport: u16,
-    /// UDP ends here.
-    _rest: [u16; 2],
-}
-
-#[repr(C)]
-struct Ipv6Frame {
-    ethernet: [u16; 6],
-    protocol: u16,
-    version: u8,
-    _flow: [u8; 3],
-    _len: u16,
-    proto: u8,
-    _hop_limit: u8,
-    source: [u16; 8],
-    destination: [u16; 8],
-    sport: u16,
-    dport: u16,
-    _rest: [u16; 2],
-}
-
-const _: () = assert!(size_of::<Ipv4Frame>() == ETH_LEN + 20 + 8);
-const _: () = assert!(size_of::<Ipv6Frame>() == ETH_LEN + 40 + 8);
-
-/// True, with the tuple, for TCP data and UDP other than DNS in the plainest of frames.
-#[inline(always)]
-fn plain_data(ctx: &TcContext, tuple: &mut Tuple) -> bool {
-    let (start, end) = (ctx.data(), ctx.data_end());
-    if start + size_of::<Ipv4Frame>() > end {
-        return false;
-    }
-    let frame = start as *const Ipv4Frame;
-    // SAFETY: bounds checked above and again before each larger read.
-    unsafe {
-        let transport = match ((*frame).protocol, (*frame).version) {
-            (protocol, 0x45) if protocol == 0x0800_u16.to_be() => {
-                // Don't-fragment may be set; more-fragments and an offset may not.
-                if (*frame).fragment & 0x3fff_u16.to_be() != 0 {
-                    return false;
-                }
-                tuple.saddr = words(0, mapped_word((*frame).source));
-                tuple.daddr = words(0, mapped_word((*frame).destination));
-                tuple.sport = u16::from_be((*frame).sport);
-                tuple.dport = u16::from_be((*frame).dport);
-                tuple.proto = (*frame).proto;
-                ETH_LEN + 20
-            }
-            (protocol, 0x60..=0x6f) if protocol == 0x86dd_u16.to_be() => {
-                if start + size_of::<Ipv6Frame>() > end {
-                    return false;
-                }
-                let frame = start as *const Ipv6Frame;
-                tuple.saddr = address((*frame).source);
-                tuple.daddr = address((*frame).destination);
-                tuple.sport = u16::from_be((*frame).sport);
-                tuple.dport = u16::from_be((*frame).dport);
-                tuple.proto = (*frame).proto;
-                ETH_LEN + 40
-            }
-            _ => return false,
-        };
-        if tuple.sport == DNS_PORT || tuple.dport == DNS_PORT {
-            return false;
-        }
-        match tuple.proto {
-            IPPROTO_UDP => true,
-            IPPROTO_TCP => {
-                let flags = start + transport + 13;
-                flags < end && *(flags as *const u8) & (TCP_SYN | TCP_FIN | TCP_RST) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
-/// The second half of a v4-mapped address, as it lies in memory.
-#[inline(always)]
-fn mapped_word([a, b]: [u16; 2]) -> u64 {
-    let [c, d, e, f] = (u32::from(a.to_le()) | u32::from(b.to_le()) << 16).to_le_bytes();
-    u64::from_ne_bytes([0, 0, 0xff, 0xff, c, d, e, f])
-}
-
-#[inline(always)]
-fn address(parts: [u16; 8]) -> [u8; 16] {
-    let word = |at: usize| {
-        u64::from(parts[at].to_le())
-            | u64::from(parts[at + 1].to_le()) << 16
-            | u64::from(parts[at + 2].to_le()) << 32
-            | u64::from(parts[at + 3].to_le()) << 48
-    };
-    words(word(0).to_le(), word(4).to_le())
-}
-
-/// Two stores; the compiler would make sixteen of a byte array.
-#[inline(always)]
-fn words(first: u64, second: u64) -> [u8; 16] {
-    // SAFETY: same size, all bit patterns valid.
-    unsafe { core::mem::transmute([first, second]) }
+const fn is_egress(hook: HookId) -> bool {
+    matches!(hook, HookId::TcEgress)
 }
 
 /// Everything that is not the next piece of a known flow.
 #[inline(never)]
-fn slow(skb: Skb, hook: u32, ifindex: u32) -> u32 {
+fn slow(skb: Skb, hook: u32) -> u32 {
     let hook = if hook == HookId::TcEgress as u32 {
         HookId::TcEgress
     } else {
         HookId::TcIngress
     };
     // SAFETY: the context of a TC program.
-    let protocol = u16::from_be(unsafe { (*skb.0).protocol } as u16);
+    let (protocol, ifindex) = unsafe { (u16::from_be((*skb.0).protocol as u16), (*skb.0).ifindex) };
     with_sighting(hook, |seen| {
         seen.ifindex = ifindex;
         if packet::parse(skb, 0, protocol, &mut seen.packet) {
@@ -211,10 +74,11 @@ fn sighting(skb: Skb, hook: HookId, seen: &mut Sighting) {
         seen.skb = skb.0 as usize;
         seen.dev = field(seen.skb, setting!(offsets.skb_dev));
         seen.netns = netns_of_device(seen.dev);
-        conntrack(seen.skb, &mut seen.conntrack);
+        seen.read_conntrack();
     }
     let followed = wanted(hook, seen);
-    let news = seen.packet.is_milestone() || first(hook, seen, followed);
+    let news =
+        seen.packet.is_milestone() || account::remember(hook, seen, is_egress(hook), followed);
     if !followed || !news {
         return;
     }
@@ -226,33 +90,6 @@ fn sighting(skb: Skb, hook: HookId, seen: &mut Sighting) {
     } else {
         emit::event_at_tc(hook, seen, snap);
     }
-}
-
-/// Remembers a flow for the fast path. True when it was not followed before: values are per CPU, so once on each.
-#[inline(always)]
-fn first(hook: HookId, seen: &Sighting, followed: bool) -> bool {
-    let key = FlowStatsKey {
-        tuple: seen.packet.tuple,
-        ifindex: seen.ifindex,
-        egress: u32::from(hook as u16 == HookId::TcEgress as u16),
-    };
-    if let Some(stats) = FLOW_STATS.get_ptr_mut(&key) {
-        // SAFETY: a live map value of this CPU.
-        unsafe {
-            let known = (*stats).followed != 0;
-            (*stats).followed = u64::from(followed);
-            return !known;
-        }
-    }
-    let stats = FlowStats {
-        packets: 1,
-        bytes: u64::from(seen.packet.net.len),
-        followed: u64::from(followed),
-    };
-    if FLOW_STATS.insert(&key, stats, 0).is_err() {
-        map_full(hook);
-    }
-    true
 }
 
 /// Where the DNS message starts and how many of its bytes there are; 0 for a packet without one.

@@ -41,6 +41,12 @@ pub fn drop_invalid(case: &Case) -> Result<()> {
         .map(drop)
 }
 
+/// The same, on a node that does not take over connections it did not see begin.
+pub fn drop_midstream(case: &Case) -> Result<()> {
+    case.node.netns.sysctl(&[("netfilter/nf_conntrack_tcp_loose", "0")])?;
+    drop_invalid(case)
+}
+
 /// The conntrack table of the node holds as many connections as it may, none of which can be evicted.
 ///
 /// The limit belongs to the whole machine, so it is the table that is filled, not the limit that is lowered.

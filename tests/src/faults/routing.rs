@@ -124,6 +124,22 @@ pub fn routing_loop(case: &Case) -> Result<()> {
         .map(drop)
 }
 
+/// The far end of the uplink's cable is gone, and the node need not ask for its next hop.
+pub fn uplink_down(case: &Case) -> Result<()> {
+    let next = case.node.router.as_ref().unwrap_or(&case.node.external);
+    let (upstream, uplink) = (case.addresses().upstream, case.node.uplink());
+    case.node.run(&format!("ip neigh replace {upstream} lladdr 02:00:00:00:00:01 dev {uplink} nud permanent"))?;
+    next.sh("ip link set lan0 down").map(drop)
+}
+
+/// The second pod's interface is down, and the node need not ask for its address.
+pub fn pod_down(case: &Case) -> Result<()> {
+    let names = &case.node.plan.names;
+    let (pod, veth) = (case.local(), &names.veths[1]);
+    case.node.run(&format!("ip neigh replace {pod} lladdr 02:00:00:00:00:01 dev {veth} nud permanent"))?;
+    case.node.pods[1].sh(&format!("ip link set {} down", names.pod_interface)).map(drop)
+}
+
 /// The far end of the uplink's cable is gone.
 pub fn uplink_without_carrier(case: &Case) -> Result<()> {
     let next = case.node.router.as_ref().unwrap_or(&case.node.external);

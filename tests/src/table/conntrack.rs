@@ -20,6 +20,12 @@ pub const SCENARIOS: &[Scenario] = &[
         invalid,
     ),
     Scenario::new(
+        "conntrack_invalid_midstream",
+        "a packet of a connection conntrack never saw begin, and a rule that drops what is INVALID",
+        conntrack::drop_midstream,
+        midstream,
+    ),
+    Scenario::new(
         "conntrack_lost",
         "the node forgets its connections while an answer is on its way",
         faults::none,
@@ -48,9 +54,16 @@ fn invalid(place: &Place) -> Vec<Attempt> {
     controls::beside(place, vec![Attempt::new(wrong, &[Answer::Sent], expect)])
 }
 
+fn midstream(place: &Place) -> Vec<Attempt> {
+    // One lost segment of a living connection would be nothing.
+    let stray = step(Kind::RawAck, place.healthy()).count(3);
+    let expect = Expect::dropped(&["CONNTRACK_INVALID"], &["NF_FORWARD"]);
+    controls::beside(place, vec![Attempt::new(stray, &[Answer::Sent], expect)])
+}
+
 fn lost(place: &Place) -> Vec<Attempt> {
     let slow = Step::new(Kind::Tcp, at(place.healthy(), port::SLOW)).flush();
-    let mut expect = Expect::reply_lost(&["CONNTRACK_LOST"], &[]);
+    let mut expect = Expect::reply_lost(&["CONNTRACK_LOST"], &["SOCKET"]);
     expect.confidences = &["PROVEN", "INFERRED"];
     vec![
         Attempt::new(slow, &[Answer::Timeout, Answer::Refused], expect),

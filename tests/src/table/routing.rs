@@ -131,6 +131,20 @@ pub const SCENARIOS: &[Scenario] = &[
         routing::uplink_without_carrier,
         no_carrier,
     ),
+    Scenario::new(
+        "link_down",
+        "the far end of the uplink is down, its address known",
+        routing::uplink_down,
+        link_down,
+    ),
+    Scenario::new(
+        "pod_link_down",
+        "the second pod's interface is down, its address known",
+        routing::pod_down,
+        pod_link_down,
+    )
+    // A bridge port without carrier forwards nothing, and the kernel says nothing.
+    .only_ptp(),
 ];
 
 fn one(place: &Place, kind: Kind, answers: &'static [Answer], expect: Expect) -> Vec<Attempt> {
@@ -298,6 +312,18 @@ fn no_carrier(place: &Place) -> Vec<Attempt> {
         controls::local(place),
     ]
     .concat()
+}
+
+fn link_down(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["LINK_DOWN"], &["QDISC", "NIC_EGRESS"]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::local(place)].concat()
+}
+
+fn pod_link_down(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["LINK_DOWN"], &["QDISC", "POD_VETH"]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.local()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::external(place)].concat()
 }
 
 #[cfg(test)]

@@ -24,8 +24,6 @@ pub struct Kernel {
     suite: &'static str,
     /// Part of every `cargo xtask test`.
     pub always: bool,
-    /// Scenarios, by the start of their name, whose fault this kernel has no way to make.
-    lacks: &'static [&'static str],
 }
 
 pub const KERNELS: &[Kernel] = &[
@@ -34,28 +32,24 @@ pub const KERNELS: &[Kernel] = &[
         name: "5.10",
         suite: "bullseye",
         always: false,
-        lacks: &["bpf_tcx_"],
     },
     // The oldest with drop reasons; no tcx.
     Kernel {
         name: "6.1",
         suite: "bookworm",
         always: true,
-        lacks: &["bpf_tcx_"],
     },
     // tcx, and drop reasons of subsystems.
     Kernel {
         name: "6.12",
         suite: "trixie",
         always: false,
-        lacks: &[],
     },
     // The newest.
     Kernel {
         name: "7.2",
         suite: "sid",
         always: true,
-        lacks: &[],
     },
 ];
 
@@ -145,7 +139,7 @@ fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
     sh::run(&mut test::build())?;
     let command = match &args.command {
         Some(command) => command.clone(),
-        None => lab_command(kernel, args)?,
+        None => lab_command(args)?,
     };
     let started = Instant::now();
     let folder = sh::target().join("vm");
@@ -173,10 +167,10 @@ fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
 
 /// Emulation is slow: unless told otherwise each scenario runs once, the next one on the next topology and family, so
 /// that all of these are met.
-fn lab_command(kernel: &Kernel, args: &Args) -> Result<String> {
+fn lab_command(args: &Args) -> Result<String> {
     let names = if args.scenario.is_empty() {
         let list = sh::output(Command::new(sh::target().join("debug/netdiag-lab")).arg("list"))?;
-        choose(&list, kernel.lacks, args.full)
+        choose(&list, args.full)
     } else {
         args.scenario.clone()
     };
@@ -185,12 +179,9 @@ fn lab_command(kernel: &Kernel, args: &Args) -> Result<String> {
 }
 
 /// A line of the list is the scenario's name, then its variants as `topology/family`, then words.
-fn choose(list: &str, lacks: &[&str], full: bool) -> Vec<String> {
+fn choose(list: &str, full: bool) -> Vec<String> {
     let mut chosen = Vec::new();
-    let scenarios = list
-        .lines()
-        .filter(|line| !lacks.iter().any(|start| line.starts_with(start)));
-    for (number, line) in scenarios.enumerate() {
+    for (number, line) in list.lines().enumerate() {
         let mut words = line.split_whitespace();
         let Some(name) = words.next() else { continue };
         let variants: Vec<_> = words.take_while(|word| word.contains('/')).collect();
@@ -224,21 +215,24 @@ mod tests {
 
     const LIST: &str = "healthy   bridge/v4 bridge/v6 ptp/v4 ptp/v6   nothing\n\
                         rp_filter bridge/v4 ptp/v4                    strict and/or loose\n\
-                        bpf_tcx_x bridge/v4 bridge/v6 ptp/v4 ptp/v6   a program\n\
+                        bpf_x     bridge/v4 bridge/v6 ptp/v4 ptp/v6   a program\n\
                         no_route  bridge/v4 bridge/v6 ptp/v4 ptp/v6   no route\n";
 
     #[test]
     fn each_scenario_runs_once_on_another_topology_or_family() {
-        let chosen = choose(LIST, &["bpf_tcx_"], false);
-        assert_eq!(
-            chosen,
-            ["healthy_bridge_v4", "rp_filter_ptp_v4", "no_route_ptp_v4"]
-        );
+        let chosen = choose(LIST, false);
+        let expected = [
+            "healthy_bridge_v4",
+            "rp_filter_ptp_v4",
+            "bpf_x_ptp_v4",
+            "no_route_ptp_v6",
+        ];
+        assert_eq!(chosen, expected);
     }
 
     #[test]
     fn a_full_run_has_every_variant() {
-        let chosen = choose(LIST, &[], true);
+        let chosen = choose(LIST, true);
         assert_eq!(chosen.len(), 4 + 2 + 4 + 4);
         assert_eq!(chosen[5], "rp_filter_ptp_v4");
     }

@@ -48,7 +48,10 @@ impl From<&inventory::Delta> for Delta {
                 listings: reading
                     .listings
                     .iter()
-                    .map(|listing| Listing { source: Text(listing.source), text: listing.text.clone() })
+                    .map(|listing| Listing {
+                        source: Text(listing.source),
+                        text: listing.text.clone(),
+                    })
                     .collect(),
             },
             Core::Programs {
@@ -66,6 +69,10 @@ impl From<&inventory::Delta> for Delta {
                         id: program.id,
                     })
                     .collect(),
+            },
+            Core::Connections { netns, entries } => Self::Connections {
+                netns: netns.0,
+                entries: entries.iter().map(Into::into).collect(),
             },
         }
     }
@@ -168,12 +175,23 @@ impl From<Delta> for inventory::Delta {
                 at: Ktime(at),
                 values,
             },
-            Delta::Rules { netns, at, listings } => {
+            Delta::Rules {
+                netns,
+                at,
+                listings,
+            } => {
                 let listings = listings
                     .into_iter()
-                    .map(|listing| ruleset::Listing { source: listing.source.0, text: listing.text })
+                    .map(|listing| ruleset::Listing {
+                        source: listing.source.0,
+                        text: listing.text,
+                    })
                     .collect();
-                Self::Rules(Arc::new(ruleset::Reading::of(Netns(netns), Ktime(at), listings)))
+                Self::Rules(Arc::new(ruleset::Reading::of(
+                    Netns(netns),
+                    Ktime(at),
+                    listings,
+                )))
             }
             Delta::Programs {
                 netns,
@@ -183,6 +201,10 @@ impl From<Delta> for inventory::Delta {
                 netns: Netns(netns),
                 ifindex: IfIndex(ifindex),
                 programs: programs.into_iter().map(Into::into).collect(),
+            },
+            Delta::Connections { netns, entries } => Self::Connections {
+                netns: Netns(netns),
+                entries: entries.into_iter().map(Into::into).collect(),
             },
         }
     }

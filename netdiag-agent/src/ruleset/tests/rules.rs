@@ -166,6 +166,7 @@ fn chains_in_front_of_nat_see_the_ends_before_it() {
         fragment: false,
         mark: 0,
         skb: None,
+        snap: None,
     };
     let conntrack = crate::event::Conntrack {
         status: crate::event::CtStatus(0),

@@ -25,9 +25,20 @@ impl Rule for BridgeDrop {
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
         let found = case.death_of(|kind| kind == DropKind::Bridge)?;
         let port = found.group.ifname.as_deref().unwrap_or("PORT");
-        let component = Component { kind: "bridge_port".to_owned(), name: Some(port.to_owned()), ..Component::default() };
-        let commands = [format!("bridge -d link show dev {port}"), format!("bridge vlan show dev {port}")];
+        let component = Component {
+            kind: "bridge_port".to_owned(),
+            name: Some(port.to_owned()),
+            ..Component::default()
+        };
+        let commands = [
+            format!("bridge -d link show dev {port}"),
+            format!("bridge vlan show dev {port}"),
+        ];
         let summary = format!("the bridge does not forward what comes in by port {port}");
-        Some(death(self.cause(), found).component(component).remedy(summary, commands))
+        Some(
+            death(self.cause(), found)
+                .component(component)
+                .remedy(summary, commands),
+        )
     }
 }

@@ -25,10 +25,17 @@ impl Rule for HeaderError {
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
         let found = case.death_of(|kind| kind == DropKind::Header)?;
         let device = found.group.ifname.as_deref().unwrap_or("any");
-        let component = Component { kind: "packet".to_owned(), ..Component::default() };
+        let component = Component {
+            kind: "packet".to_owned(),
+            ..Component::default()
+        };
         let source = found.group.packet.as_ref()?.tuple.src.ip();
         let summary = format!("{source} sends packets with malformed headers");
         let commands = [format!("tcpdump -ni {device} -vvv host {source}")];
-        Some(death(self.cause(), found).component(component).remedy(summary, commands))
+        Some(
+            death(self.cause(), found)
+                .component(component)
+                .remedy(summary, commands),
+        )
     }
 }

@@ -31,8 +31,15 @@ impl Rule for HostFirewallDrop {
             return Some(finding.remedy(undo.summary, undo.commands));
         }
         let hook = dropped.chain().unwrap_or("a netfilter hook");
-        let verb = if dropped.verdict == "REJECT" { "rejects" } else { "drops" };
-        let summary = format!("a firewall rule or policy in {hook} {verb} {}", case.flow.tuple);
+        let verb = if dropped.verdict == "REJECT" {
+            "rejects"
+        } else {
+            "drops"
+        };
+        let summary = format!(
+            "a firewall rule or policy in {hook} {verb} {}",
+            case.flow.tuple
+        );
         Some(finding.remedy(summary, commands(dropped.backend(), v6, dropped.chain())))
     }
 }
@@ -47,10 +54,16 @@ fn commands(backend: Option<&str>, v6: bool, chain: Option<&str>) -> Vec<String>
     };
     let iptables = if v6 { "ip6tables" } else { "iptables" };
     let legacy = format!("{iptables}-legacy {table}-nvL {chain} --line-numbers");
-    let nft = format!("nft -a list ruleset | grep -n -B12 -E 'drop|reject' # look for hook {}", chain.to_lowercase());
+    let nft = format!(
+        "nft -a list ruleset | grep -n -B12 -E 'drop|reject' # look for hook {}",
+        chain.to_lowercase()
+    );
     match backend {
         Some("legacy") => vec![legacy],
-        Some(_) => vec![format!("{iptables}-nft {table}-nvL {chain} --line-numbers"), nft],
+        Some(_) => vec![
+            format!("{iptables}-nft {table}-nvL {chain} --line-numbers"),
+            nft,
+        ],
         None => vec![legacy, nft],
     }
 }

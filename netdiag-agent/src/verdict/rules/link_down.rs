@@ -1,8 +1,10 @@
 //! `LINK_DOWN`: the interface the packet should leave by is down.
 
 use super::{Page, Rule, death};
+use crate::event::IfIndex;
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
+use crate::inventory::Link;
+use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Component};
 
 #[derive(Debug)]
@@ -16,18 +18,54 @@ impl Rule for LinkDown {
     fn page(&self) -> Page {
         Page {
             what_happened: "The interface the packet was to leave by is down or has no carrier.",
-            how_we_know: "The kernel freed it with reason DEV_READY, or the interface on its way is not up.",
-            what_else: "A veth loses its carrier when its other end is down or its pod is gone.",
+            how_we_know: "The kernel freed it with reason DEV_READY; or its queue (QDISC_DROP) or the failed search for its next hop (NEIGH_FAILED) belongs to an interface that is not up or has no carrier.",
+            what_else: "A veth loses its carrier when its other end is down or its pod is gone. The kernel itself speaks of a queue or of a neighbour here; the interface's state is why.",
             what_to_do: "`ip link show` the interface; set it up, or find out where its other end is.",
         }
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let found = case.death_of(|kind| kind == DropKind::LinkDown)?;
-        let device = found.group.ifname.as_deref().unwrap_or("DEVICE");
-        let component =
-            Component { kind: "interface".to_owned(), name: Some(device.to_owned()), ..Component::default() };
-        let commands = [format!("ip -d link show {device}"), format!("ip link set {device} up")];
-        Some(death(self.cause(), found).component(component).remedy(format!("{device} is down"), commands))
+        let wanted = |kind| {
+            matches!(
+                kind,
+                DropKind::LinkDown | DropKind::Qdisc | DropKind::Neighbour
+            )
+        };
+        let found = case.death_of(wanted)?;
+        let link = link(case, found);
+        let down = link.is_some_and(|link| !link.up);
+        if found.group.kind != DropKind::LinkDown && !down {
+            return None;
+        }
+        let device = found
+            .group
+            .ifname
+            .as_deref()
+            .or(link.map(|link| link.name.as_ref()))
+            .unwrap_or("DEVICE");
+        let component = Component {
+            kind: "interface".to_owned(),
+            name: Some(device.to_owned()),
+            ..Component::default()
+        };
+        let mut finding = death(self.cause(), found).component(component);
+        if down {
+            finding = finding.evidence(
+                "netlink",
+                None,
+                format!("{device} is down or has no carrier"),
+            );
+        }
+        let commands = [
+            format!("ip -d link show {device}"),
+            format!("ip link set {device} up"),
+        ];
+        Some(finding.remedy(format!("{device} is down or has no carrier"), commands))
     }
+}
+
+/// The interface the packet waited to leave by.
+fn link<'a>(case: &Case<'a>, found: Death<'a>) -> Option<&'a Link> {
+    let ifindex: IfIndex = found.group.spot.ifindex?;
+    case.inventory.link(found.group.spot.netns?, ifindex)
 }

@@ -1,20 +1,20 @@
 //! One failure cause per file, and the list of them all.
 
 mod blackhole_route;
-mod header_error;
-mod link_down;
-mod tunnel_drop;
-mod bridge_drop;
-mod qdisc_drop;
 mod bpf_program_drop;
+mod bridge_drop;
 mod checksum;
 mod conntrack_full;
 mod conntrack_invalid;
 mod conntrack_lost;
 mod dns_timeout;
+mod header_error;
 mod host_firewall_drop;
+mod link_down;
 mod listen_overflow;
 mod martian;
+mod masq_missing;
+mod masq_unexpected;
 mod mtu_exceeded;
 mod neigh_failed;
 mod netpol_drop;
@@ -23,12 +23,14 @@ mod no_route;
 mod peer_refused;
 mod port_not_listening;
 mod prohibit_route;
+mod qdisc_drop;
 mod routing_loop;
 mod rp_filter;
 mod snat_ports_exhausted;
-mod svc_no_endpoints;
 mod socket_buffer_full;
+mod svc_no_endpoints;
 mod ttl_expired;
+mod tunnel_drop;
 mod unknown;
 
 use crate::flow::record::Direction;
@@ -44,6 +46,20 @@ pub trait Rule: Sync + std::fmt::Debug {
 
     /// `None`: this is not what happened, or it cannot be said yet.
     fn judge(&self, case: &Case<'_>) -> Option<Finding>;
+
+    /// What is worth saying of a flow that was delivered.
+    fn remark(&self, _case: &Case<'_>) -> Option<Remark> {
+        None
+    }
+}
+
+/// Of a delivered flow: nothing failed, but something is not as it should be.
+#[derive(Clone, Debug)]
+pub struct Remark {
+    pub cause: Cause,
+    pub caveat: String,
+    pub summary: String,
+    pub commands: Vec<String>,
 }
 
 /// Fixed headings of a cause's documentation.
@@ -79,12 +95,12 @@ pub const RULES: &[&dyn Rule] = &[
     &routing_loop::RoutingLoop,
     &ttl_expired::TtlExpired,
     &mtu_exceeded::MtuExceeded,
+    &link_down::LinkDown,
     &neigh_failed::NeighFailed,
     &bpf_program_drop::BpfProgramDrop,
     &qdisc_drop::QdiscDrop,
     &bridge_drop::BridgeDrop,
     &tunnel_drop::TunnelDrop,
-    &link_down::LinkDown,
     &header_error::HeaderError,
     &checksum::Checksum,
     &socket_buffer_full::SocketBufferFull,
@@ -93,6 +109,8 @@ pub const RULES: &[&dyn Rule] = &[
     &port_not_listening::PortNotListening,
     &peer_refused::PeerRefused,
     &dns_timeout::DnsTimeout,
+    &masq_missing::MasqMissing,
+    &masq_unexpected::MasqUnexpected,
     &no_answer::NoAnswer,
     &unknown::Unknown,
 ];

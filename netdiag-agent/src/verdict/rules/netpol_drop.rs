@@ -27,7 +27,8 @@ impl Rule for NetpolDrop {
         if !dropped.is_policy() || dropped.service().is_some() {
             return None;
         }
-        let finding = death(self.cause(), dropped.death).component(dropped.component(case.flow.tuple.is_ipv6()));
+        let finding = death(self.cause(), dropped.death)
+            .component(dropped.component(case.flow.tuple.is_ipv6()));
         let undo = dropped.undo()?;
         Some(dropped.tell(finding).remedy(undo.summary, undo.commands))
     }

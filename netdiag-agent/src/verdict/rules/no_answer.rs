@@ -26,15 +26,10 @@ impl Rule for NoAnswer {
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        if !unanswered(case) {
+            return None;
+        }
         let tuple = case.flow.tuple;
-        let expects_answer = tuple.proto == Proto::TCP || tuple.proto.is_icmp();
-        let silent = case.flow.of(Direction::Reply).next().is_none() && case.flow.resets.is_empty();
-        if !expects_answer || !silent || !case.left_node() || case.established() {
-            return None;
-        }
-        if !case.deadline_passed() || case.death().is_some() || case.icmp_refusal().is_some() {
-            return None;
-        }
         let seen_as = case
             .flow
             .nat
@@ -64,6 +59,20 @@ impl Rule for NoAnswer {
         ];
         Some(suspects(case, finding, seen_as.ip(), destination).remedy(summary, commands))
     }
+}
+
+/// A request that wants an answer left this node, and the time for one has passed.
+pub(super) fn unanswered(case: &Case<'_>) -> bool {
+    let proto = case.flow.tuple.proto;
+    let expects_answer = proto == Proto::TCP || proto.is_icmp();
+    let silent = case.flow.of(Direction::Reply).next().is_none() && case.flow.resets.is_empty();
+    let refused = || case.death().is_some() || case.icmp_refusal().is_some();
+    expects_answer
+        && silent
+        && case.left_node()
+        && !case.established()
+        && case.deadline_passed()
+        && !refused()
 }
 
 /// Most likely first, by what this node can know: who else gets an answer from there, and from which source we ask.
@@ -110,7 +119,7 @@ fn suspects(case: &Case<'_>, mut finding: Finding, source: IpAddr, destination: 
 }
 
 /// Not private (RFC 1918, RFC 6598, RFC 4193), link-local or loopback.
-fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;

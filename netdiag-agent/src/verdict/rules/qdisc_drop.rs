@@ -25,10 +25,17 @@ impl Rule for QdiscDrop {
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
         let found = case.death_of(|kind| kind == DropKind::Qdisc)?;
         let interface = found.group.ifname.as_deref().unwrap_or("DEVICE");
-        let component =
-            Component { kind: "qdisc".to_owned(), name: Some(interface.to_owned()), ..Component::default() };
+        let component = Component {
+            kind: "qdisc".to_owned(),
+            name: Some(interface.to_owned()),
+            ..Component::default()
+        };
         let summary = format!("the queue of {interface} drops packets");
         let commands = [format!("tc -s qdisc show dev {interface}")];
-        Some(death(self.cause(), found).component(component).remedy(summary, commands))
+        Some(
+            death(self.cause(), found)
+                .component(component)
+                .remedy(summary, commands),
+        )
     }
 }

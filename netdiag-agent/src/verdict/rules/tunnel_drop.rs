@@ -25,10 +25,26 @@ impl Rule for TunnelDrop {
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
         let found = case.death_of(|kind| kind == DropKind::Tunnel)?;
         let device = found.group.ifname.as_deref().unwrap_or("DEVICE");
-        let component = Component { kind: "tunnel".to_owned(), name: Some(device.to_owned()), ..Component::default() };
-        let reason = found.group.drop.reason.as_deref().unwrap_or("no reason given");
-        let commands = ["ip -d link show type vxlan".to_owned(), format!("bridge fdb show dev {device}")];
+        let component = Component {
+            kind: "tunnel".to_owned(),
+            name: Some(device.to_owned()),
+            ..Component::default()
+        };
+        let reason = found
+            .group
+            .drop
+            .reason
+            .as_deref()
+            .unwrap_or("no reason given");
+        let commands = [
+            "ip -d link show type vxlan".to_owned(),
+            format!("bridge fdb show dev {device}"),
+        ];
         let summary = format!("the tunnel refuses the packet at {device}: {reason}");
-        Some(death(self.cause(), found).component(component).remedy(summary, commands))
+        Some(
+            death(self.cause(), found)
+                .component(component)
+                .remedy(summary, commands),
+        )
     }
 }

@@ -1,0 +1,99 @@
+//! From the running kernel's self-description and the embedded object to programs ready to be verified.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+
+use aya::{Btf, Ebpf, EbpfLoader};
+
+use super::Watch;
+use super::capability::{CONNTRACK_BTF, Capabilities, VMLINUX_BTF};
+use super::error::KernelError;
+use super::facts::{self, Facts};
+use super::symbols::Symbols;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdiag-ebpf"));
+
+/// `aya_log::Level::Debug`; 0 is off.
+const LOG_DEBUG: u8 = 4;
+
+/// What is read from the running kernel before anything is loaded. Large; gone once the programs are loaded.
+pub struct Kernel {
+    pub facts: Facts,
+    pub symbols: Symbols,
+    pub btf: Btf,
+    pub loader: EbpfLoader<'static>,
+}
+
+impl Kernel {
+    /// All at once: each part takes a tenth of a second.
+    pub fn read() -> Result<Self, KernelError> {
+        thread::scope(|scope| {
+            let symbols = scope.spawn(|| {
+                let text = fs::read("/proc/kallsyms");
+                text.map_or_else(|_| Symbols::default(), |text| Symbols::parse(&text))
+            });
+            let btf = scope.spawn(Btf::from_sys_fs);
+            // A new loader reads the kernel's types for itself.
+            let loader = scope.spawn(EbpfLoader::new);
+            let facts = read_facts()?;
+            let failed = || KernelError::Read {
+                path: VMLINUX_BTF.into(),
+                source: io::Error::other("no usable type information"),
+            };
+            Ok(Self {
+                facts,
+                symbols: symbols.join().unwrap_or_default(),
+                btf: btf.join().map_err(|_| failed())?.map_err(|_| failed())?,
+                loader: loader.join().map_err(|_| failed())?,
+            })
+        })
+    }
+}
+
+/// Resolves what the programs need from the kernel's types.
+pub fn read_facts() -> Result<Facts, KernelError> {
+    let path = Path::new(VMLINUX_BTF);
+    let vmlinux = fs::read(path).map_err(|source| KernelError::Read {
+        path: path.into(),
+        source,
+    })?;
+    let module = fs::read(CONNTRACK_BTF).ok();
+    facts::resolve(&vmlinux, module.as_deref()).map_err(|source| KernelError::Btf {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Creates the maps and prepares the programs.
+pub fn load_object(
+    loader: EbpfLoader<'static>,
+    facts: &Facts,
+    capabilities: &Capabilities,
+    watch: &Watch,
+) -> Result<Ebpf, KernelError> {
+    let mut settings = facts.settings;
+    settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
+    settings.snap = u32::from(watch.snap);
+    settings.any_address = u32::from(watch.any_address);
+    let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
+    settings.targets = u32::from(narrowed);
+    let level = if watch.debug_log { LOG_DEBUG } else { 0 };
+    // Shortens the lifetime to that of the values it is given.
+    let mut loader: EbpfLoader<'_> = loader;
+    loader
+        .override_global("SETTINGS", &settings, true)
+        .override_global(aya_log::LEVEL, &level, false)
+        .load(OBJECT)
+        .map_err(|error| KernelError::Load(Box::new(error)))
+}
+
+/// Parsing the kernel's types needs some 50 MiB for a moment, in pieces the allocator would keep.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number; safe to call at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

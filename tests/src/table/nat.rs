@@ -1,0 +1,153 @@
+//! Translation and what hides behind it: exemptions, hairpins, twins, overlays, connections older than the trace.
+
+use super::controls::{self, step};
+use crate::faults::nat::{self, SAME_PORT};
+use crate::faults::{Place, at, overlay};
+use crate::scenario::{Attempt, Expect, Scenario, Select};
+use crate::server::port;
+use crate::step::{Answer, Kind, Step};
+use crate::topology::service_port;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "masq_missing",
+        "one destination is exempt from masquerade, and has no way back to the pods",
+        nat::exempt,
+        exempt,
+    ),
+    Scenario::new(
+        "masq_unexpected",
+        "the node masquerades what one of its pods sends another through a Service",
+        nat::between_pods,
+        between_pods,
+    ),
+    Scenario::new(
+        "hairpin",
+        "nothing; a pod reaches itself through a Service",
+        nat::hairpin,
+        hairpin,
+    ),
+    Scenario::new(
+        "same_source_port",
+        "nothing; another pod talks to the same server from the same source port",
+        nat::twin,
+        twin,
+    ),
+    Scenario::new(
+        "same_source_port_node",
+        "nothing; two pods talk to one server from the same source port, and the node is traced",
+        nat::twin,
+        twins,
+    )
+    .select(Select::Uplink),
+    Scenario::new(
+        "older_than_trace",
+        "nothing; the connection through a Service is older than the trace",
+        nat::old_connection,
+        older,
+    ),
+    Scenario::new(
+        "older_than_trace_lost",
+        "the node forgets a connection that is older than the trace",
+        nat::old_slow_connection,
+        older_lost,
+    ),
+    Scenario::new(
+        "overlay",
+        "nothing; a pod of another node is reached through VXLAN",
+        overlay::vxlan,
+        overlay,
+    ),
+    Scenario::new(
+        "overlay_node",
+        "nothing; a pod of another node is reached through VXLAN, and the node is traced",
+        overlay::vxlan,
+        overlay_node,
+    )
+    .select(Select::Uplink),
+    Scenario::new(
+        "overlay_silent",
+        "a pod of another node, reached through VXLAN, does not answer",
+        overlay::silent,
+        overlay_silent,
+    ),
+];
+
+fn exempt(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::no_answer(&["MASQ_MISSING"]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
+    controls::beside(place, vec![attempt])
+}
+
+fn between_pods(place: &Place) -> Vec<Attempt> {
+    let vip = at(place.addresses().vip_local, service_port(port::TCP[0]));
+    let expect = Expect::delivered_though(&["MASQ_UNEXPECTED"]).present(&["caveats", "remediation"]);
+    let attempt = Attempt::new(Step::new(Kind::Tcp, vip), &[Answer::Ok], expect);
+    [vec![attempt], controls::external(place)].concat()
+}
+
+fn hairpin(place: &Place) -> Vec<Attempt> {
+    let vip = at(place.addresses().vip_local, service_port(port::TCP[2]));
+    let expect = Expect::delivered().present(&["nat"]);
+    let attempt = Attempt::new(Step::new(Kind::Tcp, vip), &[Answer::Ok], expect);
+    controls::beside(place, vec![attempt])
+}
+
+fn twin(place: &Place) -> Vec<Attempt> {
+    let to = at(place.healthy(), port::TCP[0]);
+    let step = Step::new(Kind::Tcp, to).from(place.addresses().pod[0]).port(SAME_PORT);
+    vec![Attempt::new(step, &[Answer::Ok], Expect::delivered().present(&["nat"]))]
+}
+
+fn twins(place: &Place) -> Vec<Attempt> {
+    let to = at(place.healthy(), port::TCP[0]);
+    let other = Step::new(Kind::Held, to).from(place.local());
+    let other = Attempt::new(other, &[Answer::Ok], Expect::delivered().present(&["nat"]));
+    [twin(place), vec![other]].concat()
+}
+
+fn older(place: &Place) -> Vec<Attempt> {
+    let vip = at(place.addresses().vip_external, service_port(port::TCP[0]));
+    let step = Step::new(Kind::Held, vip).from(place.addresses().pod[0]);
+    let attempt = Attempt::new(step, &[Answer::Ok], Expect::delivered().present(&["nat"]));
+    [vec![attempt], controls::external(place)].concat()
+}
+
+fn older_lost(place: &Place) -> Vec<Attempt> {
+    let slow = at(place.healthy(), port::SLOW);
+    let step = Step::new(Kind::Held, slow).from(place.addresses().pod[0]).flush();
+    let mut expect = Expect::reply_lost(&["CONNTRACK_LOST"], &["SOCKET"]);
+    expect.confidences = &["PROVEN", "INFERRED"];
+    let answers = &[Answer::Timeout, Answer::Refused];
+    vec![Attempt::new(step, answers, expect), controls::tcp(place.healthy())]
+}
+
+/// Both hops of the tunnel, each asked of one conversation.
+fn overlay(place: &Place) -> Vec<Attempt> {
+    let pod = place.addresses().stranger;
+    let mut there = Expect::delivered();
+    (there.hops, there.action) = (&["TUNNEL_ENCAP"], "SEEN");
+    let mut back = Expect::delivered();
+    (back.hops, back.action, back.reply) = (&["TUNNEL_DECAP"], "SEEN", true);
+    let tcp = |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
+    let own = vec![tcp(port::TCP[0], there), tcp(port::TCP[2], back), controls::icmp(pod)];
+    controls::beside(place, own)
+}
+
+/// The outer packets are in view as well: the uplink is on the inner flow's way.
+fn overlay_node(place: &Place) -> Vec<Attempt> {
+    let pod = place.addresses().stranger;
+    let mut out = Expect::delivered();
+    (out.hops, out.action) = (&["NIC_EGRESS"], "SEEN");
+    let mut back = Expect::delivered();
+    (back.hops, back.action, back.reply) = (&["NIC_INGRESS"], "SEEN", true);
+    let tcp = |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
+    vec![tcp(port::TCP[0], out), tcp(port::TCP[2], back), controls::icmp(pod)]
+}
+
+fn overlay_silent(place: &Place) -> Vec<Attempt> {
+    let mut expect = Expect::no_answer(&["NO_ANSWER"]);
+    expect.hops = &["TUNNEL_ENCAP"];
+    let silent = step(Kind::Tcp, place.addresses().stranger);
+    controls::beside(place, vec![Attempt::new(silent, &[Answer::Timeout], expect)])
+}
