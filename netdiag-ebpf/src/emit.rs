@@ -17,6 +17,10 @@ use crate::log;
 use crate::maps::{EVENTS, LOST, MAP_FULL, SEEN, setting};
 use crate::skb::{Sighting, dst, field};
 
+/// Where a program runs: one at TC may not be allowed to read kernel memory.
+const TC: bool = true;
+const KERNEL: bool = false;
+
 /// What differs from hook to hook.
 #[derive(Clone, Copy, Default)]
 pub struct Report {
@@ -32,7 +36,7 @@ pub fn event(hook: HookId, seen: &Sighting, report: Report) {
     entry(
         hook,
         // SAFETY: the reservation is as large as a record.
-        |record: *mut Record| unsafe { fill(record, hook, seen, report, TAIL_NONE) },
+        |record: *mut Record| unsafe { fill::<KERNEL>(record, hook, seen, report, TAIL_NONE) },
         |snap| kernel_snap(seen, snap),
     );
 }
@@ -44,7 +48,9 @@ pub fn event_at_tc(hook: HookId, seen: &Sighting, snap: impl FnOnce(*mut Snap)) 
     entry(
         hook,
         // SAFETY: the reservation is as large as a record.
-        |record: *mut Record| unsafe { fill(record, hook, seen, Report::default(), TAIL_NONE) },
+        |record: *mut Record| unsafe {
+            fill::<TC>(record, hook, seen, Report::default(), TAIL_NONE)
+        },
         snap,
     );
 }
@@ -56,7 +62,7 @@ pub fn event_with_stack(ctx: *mut c_void, hook: HookId, seen: &Sighting, report:
     let write = |record: *mut StackRecord| {
         // SAFETY: the reservation is as large as the record; the helper is told the size of the stack field.
         unsafe {
-            fill(&raw mut (*record).record, hook, seen, report, TAIL_STACK);
+            fill::<KERNEL>(&raw mut (*record).record, hook, seen, report, TAIL_STACK);
             let stack = &raw mut (*record).stack;
             ptr::write_bytes(stack, 0, 1);
             bpf_get_stack(ctx, stack.cast(), (8 * STACK_DEPTH) as u32, 0);
@@ -77,7 +83,7 @@ pub fn event_with_dns(
     let write = |record: *mut DnsRecord| {
         // SAFETY: the reservation is as large as the record.
         unsafe {
-            fill(
+            fill::<TC>(
                 &raw mut (*record).record,
                 hook,
                 seen,
@@ -161,7 +167,13 @@ fn bump(counters: &PerCpuArray<u64>, hook: HookId) {
 /// # Safety
 /// `record` must be valid for writes.
 #[inline(always)]
-unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Report, tail: u8) {
+unsafe fn fill<const PLACE: bool>(
+    record: *mut Record,
+    hook: HookId,
+    seen: &Sighting,
+    report: Report,
+    tail: u8,
+) {
     let packet = &seen.packet;
     let conntrack = &seen.conntrack;
     let mut flags = packet.net.flags;
@@ -182,16 +194,10 @@ unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Repor
         (*record).tail = tail;
         (*record)._pad = 0;
         (*record)._pad2 = [0; 2];
-        (*record).skb = if is_tc(hook) { 0 } else { seen.skb as u64 };
+        (*record).skb = if PLACE == TC { 0 } else { seen.skb as u64 };
         (*record).location = report.location;
         (*record).value = report.value;
         (*record).netns = seen.netns;
-        (*record).ifindex = match seen.ifindex {
-            0 => field(seen.dev, setting!(offsets.dev_ifindex)),
-            known => known,
-        };
-        (*record).iif = field(seen.skb, setting!(offsets.skb_iif));
-        (*record).mark = field(seen.skb, setting!(offsets.skb_mark));
         (*record).len = packet.net.len;
         (*record).tcp_seq = packet.tcp_seq;
         (*record).tcp_ack = packet.tcp_ack;
@@ -208,9 +214,53 @@ unsafe fn fill(record: *mut Record, hook: HookId, seen: &Sighting, report: Repor
         (*record).inner = packet.inner;
         (*record).ct_orig = conntrack.orig;
         (*record).ct_reply = conntrack.answer;
-        (*record).flags = flags | fill_route(record, dst(seen.skb));
-        fill_name(record, seen.dev);
+        // Not even the call may be left in a program that is not allowed to make it.
+        let more = if PLACE == TC && setting!(tc_kernel_read) == 0 {
+            fill_unknown(record, seen)
+        } else {
+            fill_known(record, seen)
+        };
+        (*record).flags = flags | more;
     }
+}
+
+/// What only kernel memory tells. Returns flags.
+///
+/// # Safety
+/// `record` must be valid for writes.
+#[inline(always)]
+unsafe fn fill_known(record: *mut Record, seen: &Sighting) -> u16 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*record).ifindex = match seen.ifindex {
+            0 => field(seen.dev, setting!(offsets.dev_ifindex)),
+            known => known,
+        };
+        (*record).iif = field(seen.skb, setting!(offsets.skb_iif));
+        (*record).mark = field(seen.skb, setting!(offsets.skb_mark));
+        fill_name(record, seen.dev);
+        fill_route(record, dst(seen.skb))
+    }
+}
+
+/// The same where it cannot be read.
+///
+/// # Safety
+/// `record` must be valid for writes.
+#[inline(always)]
+unsafe fn fill_unknown(record: *mut Record, seen: &Sighting) -> u16 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*record).ifindex = seen.ifindex;
+        (*record).iif = 0;
+        (*record).mark = 0;
+        (*record).ifname = [0; 16];
+        (*record).dst_input = 0;
+        (*record).dst_output = 0;
+        (*record).dst_error = 0;
+        (*record).dst_ifindex = 0;
+    }
+    0
 }
 
 /// # Safety
@@ -241,9 +291,4 @@ unsafe fn fill_name(record: *mut Record, dev: usize) {
             let _ = bpf_probe_read_kernel_buf((dev + offset as usize) as *const u8, &mut *name);
         }
     }
-}
-
-#[inline(always)]
-const fn is_tc(hook: HookId) -> bool {
-    matches!(hook, HookId::TcIngress | HookId::TcEgress)
 }

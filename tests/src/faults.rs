@@ -5,13 +5,10 @@
 
 pub mod conntrack;
 pub mod firewall;
-<<<<<<< HEAD
 pub mod held;
+pub mod kube;
 pub mod nat;
 pub mod overlay;
-=======
-pub mod kube;
->>>>>>> lab
 pub mod program;
 pub mod routing;
 pub mod socket;

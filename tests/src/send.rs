@@ -79,13 +79,17 @@ fn attempt(step: &Step, node: Option<&str>) -> Result<Answer> {
         return one(step);
     };
     let node = node.with_context(|| format!("{step}: which node? --node NAME"))?;
-    let from = step.from.with_context(|| format!("{step}: whose connection? from=ADDRESS"))?;
+    let from = step
+        .from
+        .with_context(|| format!("{step}: whose connection? from=ADDRESS"))?;
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
             enter(node)?;
             held::order(from)
         });
-        inside.join().unwrap_or_else(|_| bail!("the thread that asks the holder panicked"))
+        inside
+            .join()
+            .unwrap_or_else(|_| bail!("the thread that asks the holder panicked"))
     })
 }
 

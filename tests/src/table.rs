@@ -5,11 +5,8 @@ mod controls;
 mod demo;
 mod firewall;
 mod healthy;
-<<<<<<< HEAD
-mod nat;
-=======
 mod kube;
->>>>>>> lab
+mod nat;
 mod program;
 mod routing;
 mod socket;

@@ -1,5 +1,7 @@
 //! One event, in order of time, becomes part of its flow.
 
+use std::net::IpAddr;
+
 use super::{Engine, MAX_NEIGHBOURS};
 use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Packet, Proto};
 use crate::flow::drops::{self, DropKind};
@@ -97,15 +99,18 @@ impl Engine {
         if to_itself.is_some_and(|owner| owner.netns == netns) {
             return None;
         }
-        if packet.tuple.src.ip().is_unspecified() {
-            let own = self.inventory.links().find_map(|link| {
-                let usable = link.netns == netns && link.role != Role::Loopback;
-                let same_family = |a: &&std::net::IpAddr| a.is_ipv4() == packet.tuple.src.is_ipv4();
-                usable
-                    .then(|| link.addresses.iter().find(same_family).copied())
-                    .flatten()
-            })?;
-            packet.tuple.src.set_ip(own);
+        let mut own = self
+            .inventory
+            .links()
+            .filter(|link| link.netns == netns && link.role != Role::Loopback)
+            .flat_map(|link| link.addresses.iter().copied());
+        let source = packet.tuple.src.ip();
+        if source.is_unspecified() {
+            let same_family = |address: &IpAddr| address.is_ipv4() == source.is_ipv4();
+            packet.tuple.src.set_ip(own.find(same_family)?);
+        } else if !own.any(|address| address == source) {
+            // A reset or error the stack makes in softirq, in whatever process's time: not that process's packet.
+            return None;
         }
         Some(packet)
     }

@@ -66,3 +66,35 @@ impl Tunnels {
         (at.since(outer.at) < MOMENT).then_some(outer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_used_again_later_is_another_packet() {
+        let mut tunnels = Tunnels::default();
+        let start = Ktime(1_000_000_000);
+        tunnels.wrap(7, FlowId(1), Direction::Original, start);
+        assert_eq!(tunnels.leaves(7, start.plus(Span::millis(6))), None);
+        tunnels.wrap(7, FlowId(1), Direction::Original, start);
+        let soon = start.plus(Span::millis(1));
+        assert_eq!(tunnels.leaves(8, soon), None);
+        assert_eq!(
+            tunnels.leaves(7, soon),
+            Some((FlowId(1), Direction::Original))
+        );
+        assert_eq!(tunnels.leaves(7, soon), None);
+    }
+
+    #[test]
+    fn what_never_came_out_makes_room() {
+        let mut tunnels = Tunnels::default();
+        for skb in 0..=LIMIT as u64 {
+            tunnels.wrap(skb, FlowId(1), Direction::Original, Ktime(skb * 1_000_000));
+        }
+        assert!(tunnels.wrapped.len() < LIMIT);
+        let last = LIMIT as u64;
+        assert!(tunnels.leaves(last, Ktime(last * 1_000_000)).is_some());
+    }
+}

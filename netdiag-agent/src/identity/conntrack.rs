@@ -96,6 +96,12 @@ fn delta(
     keep: impl Fn(&ConntrackEntry) -> bool + Send,
 ) -> Result<Delta, IdentityError> {
     let entries = dump(namespace, LIMIT, keep)?;
+    if entries.len() >= LIMIT {
+        tracing::warn!(
+            "{}: more than {LIMIT} connections of interest; the rest is not known",
+            namespace.label()
+        );
+    }
     Ok(Delta::Connections {
         netns: namespace.netns(),
         entries: entries.into_iter().map(Conntrack::from).collect(),

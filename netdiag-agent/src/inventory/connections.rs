@@ -69,3 +69,59 @@ fn ways(entry: &Conntrack) -> [(Tuple, bool); 4] {
         (entry.orig.reversed(), true),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{CtStatus, Proto};
+
+    fn tuple(src: &str, dst: &str) -> Tuple {
+        let parse = |text: &str| text.parse().expect("a socket address");
+        Tuple {
+            proto: Proto::TCP,
+            src: parse(src),
+            dst: parse(dst),
+        }
+    }
+
+    fn entry(port: u16) -> Conntrack {
+        Conntrack {
+            status: CtStatus(0),
+            reply: false,
+            related: false,
+            orig: tuple(&format!("10.0.0.2:{port}"), "10.96.0.1:80"),
+            answer: tuple("198.51.100.1:8080", &format!("192.0.2.1:{port}")),
+            tcp_state: 3,
+            zone: 0,
+        }
+    }
+
+    #[test]
+    fn every_shape_of_its_packets_leads_to_the_entry() {
+        let mut known = Connections::default();
+        assert!(known.insert(entry(1)) && known.insert(entry(2)));
+        let one = entry(1);
+        for (tuple, reply) in ways(&one) {
+            assert_eq!(known.of(&tuple), Some(Conntrack { reply, ..one }));
+        }
+        known.forget(&one.answer);
+        assert!(
+            ways(&one)
+                .iter()
+                .all(|(tuple, _)| known.of(tuple).is_none())
+        );
+        assert_eq!(known.of(&entry(2).orig), Some(entry(2)));
+    }
+
+    #[test]
+    fn an_entry_read_again_replaces_the_older() {
+        let mut known = Connections::default();
+        let moved = Conntrack {
+            answer: entry(9).answer,
+            ..entry(1)
+        };
+        assert!(known.insert(entry(1)) && known.insert(moved));
+        assert_eq!(known.of(&entry(1).answer), None);
+        assert_eq!(known.iter().count(), 1);
+    }
+}

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aya::Ebpf;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
 };
 use aya::programs::{BtfTracePoint, ProgramError, SchedClassifier, TcAttachType};
-use aya::{Btf, Ebpf};
 
 use super::clsact;
 use super::error::KernelError;
@@ -52,16 +52,6 @@ enum Links {
     },
 }
 
-/// Has the kernel verify the program of a tracepoint.
-pub fn load_tracepoint(ebpf: &mut Ebpf, hook: &HookSpec, btf: &Btf) -> Result<(), String> {
-    let Attach::Tracepoint(name) = hook.attach else {
-        return Ok(());
-    };
-    tracepoint_program(ebpf, hook)?
-        .load(name, btf)
-        .map_err(|error| explain(&error))
-}
-
 /// Attaches a loaded program to its tracepoint; it stays while `ebpf` lives.
 pub fn attach_tracepoint(ebpf: &mut Ebpf, hook: &HookSpec) -> Result<(), String> {
     tracepoint_program(ebpf, hook)?
@@ -82,16 +72,6 @@ fn tracepoint_program<'a>(
         .map_err(|error: ProgramError| explain(&error))
 }
 
-/// Loads the two TC programs, which are attached per interface later.
-pub fn load_tc(ebpf: &mut Ebpf) -> Result<(), String> {
-    for (hook, _) in tc_hooks() {
-        tc_program(ebpf, hook)?
-            .load()
-            .map_err(|error| explain(&error))?;
-    }
-    Ok(())
-}
-
 fn tc_program<'a>(ebpf: &'a mut Ebpf, hook: &HookSpec) -> Result<&'a mut SchedClassifier, String> {
     let program = ebpf
         .program_mut(hook.program)
@@ -101,7 +81,7 @@ fn tc_program<'a>(ebpf: &'a mut Ebpf, hook: &HookSpec) -> Result<&'a mut SchedCl
         .map_err(|error: ProgramError| explain(&error))
 }
 
-fn tc_hooks() -> impl Iterator<Item = (&'static HookSpec, Pass)> {
+pub fn tc_hooks() -> impl Iterator<Item = (&'static HookSpec, Pass)> {
     HOOKS.iter().filter_map(|hook| match hook.attach {
         Attach::Tc(pass) => Some((hook, pass)),
         Attach::Tracepoint(_) => None,

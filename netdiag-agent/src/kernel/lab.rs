@@ -150,6 +150,10 @@ impl Observed {
         let session = Session::start(watch)
             .unwrap_or_else(|error| panic!("{}", super::attach::explain(&error)));
         assert_eq!(session.blind(), [], "this kernel has everything");
+        Self::with(session)
+    }
+
+    pub fn with(session: Session) -> Self {
         Self {
             session,
             events: Vec::new(),

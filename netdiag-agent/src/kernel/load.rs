@@ -1,17 +1,23 @@
 //! From the running kernel's self-description and the embedded object to programs ready to be verified.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::path::Path;
 use std::thread;
 
+use aya::programs::Program;
 use aya::{Btf, Ebpf, EbpfLoader};
 
 use super::Watch;
+use super::attach::explain;
 use super::capability::{CONNTRACK_BTF, Capabilities, VMLINUX_BTF};
 use super::error::KernelError;
 use super::facts::{self, Facts};
+use super::hooks::{Attach, HookSpec};
 use super::symbols::Symbols;
+use crate::event::HookId;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netdiag-ebpf"));
 
@@ -87,6 +93,53 @@ pub fn load_object(
         .override_global(aya_log::LEVEL, &level, false)
         .load(OBJECT)
         .map_err(|error| KernelError::Load(Box::new(error)))
+}
+
+/// Has the kernel verify the programs of these hooks, on all CPUs: it is most of the time a trace takes to start.
+pub fn verify(
+    ebpf: &mut Ebpf,
+    hooks: &[&'static HookSpec],
+    btf: &Btf,
+) -> Vec<(&'static HookSpec, Result<(), String>)> {
+    let wanted = |name: &str| hooks.iter().copied().find(|hook| hook.program == name);
+    let mut work: Vec<_> = ebpf
+        .programs_mut()
+        .filter_map(|(name, program)| Some((wanted(name)?, program)))
+        .collect();
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = work.len().div_ceil(cpus).max(1);
+    let done: HashMap<HookId, Result<(), String>> = thread::scope(|scope| {
+        let workers: Vec<_> = work
+            .chunks_mut(share)
+            .map(|chunk| {
+                scope.spawn(|| {
+                    let verified = |(hook, program): &mut (&HookSpec, &mut Program)| {
+                        (hook.id, verify_one(hook, program, btf))
+                    };
+                    chunk.iter_mut().map(verified).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_default())
+            .collect()
+    });
+    let result = |hook: &HookSpec| {
+        done.get(&hook.id)
+            .cloned()
+            .unwrap_or_else(|| Err("not in the eBPF object".to_owned()))
+    };
+    hooks.iter().map(|hook| (*hook, result(hook))).collect()
+}
+
+fn verify_one(hook: &HookSpec, program: &mut Program, btf: &Btf) -> Result<(), String> {
+    match (hook.attach, program) {
+        (Attach::Tracepoint(name), Program::BtfTracePoint(program)) => program.load(name, btf),
+        (Attach::Tc(_), Program::SchedClassifier(program)) => program.load(),
+        _ => return Err("a program of another kind in the eBPF object".to_owned()),
+    }
+    .map_err(|error| explain(&error))
 }
 
 /// Parsing the kernel's types needs some 50 MiB for a moment, in pieces the allocator would keep.

@@ -14,7 +14,7 @@ use super::decode::{Names, decode};
 use super::error::KernelError;
 use super::filter::Filter;
 use super::hooks::{Attach, HOOKS, HookSpec};
-use super::load::{Kernel, give_back_memory, load_object};
+use super::load::{Kernel, give_back_memory, load_object, verify};
 use super::log::{self, Bridge};
 use super::netns;
 use super::plan::{Plan, TcMode, plan};
@@ -74,7 +74,14 @@ pub struct Session {
 impl Session {
     /// Loads and attaches everything that can be; what cannot is a blind spot. Call it inside a tokio runtime.
     pub fn start(watch: &Watch) -> Result<Self, KernelError> {
-        let mut capabilities = Capabilities::probe();
+        Self::start_with(watch, Capabilities::probe())
+    }
+
+    /// On a kernel that can do no more than this.
+    pub(super) fn start_with(
+        watch: &Watch,
+        mut capabilities: Capabilities,
+    ) -> Result<Self, KernelError> {
         // Refuses before the expensive part.
         plan(&capabilities)?;
         let kernel = Kernel::read()?;
@@ -86,24 +93,22 @@ impl Session {
         } = plan(&capabilities)?;
 
         let mut ebpf = load_object(kernel.loader, &kernel.facts, &capabilities, watch)?;
+        let hooks: Vec<_> = attach::tc_hooks()
+            .map(|(hook, _)| hook)
+            .chain(tracepoints)
+            .collect();
         let mut loaded = Vec::new();
-        for hook in tracepoints {
-            match attach::load_tracepoint(&mut ebpf, hook, &kernel.btf) {
+        for (hook, result) in verify(&mut ebpf, &hooks, &kernel.btf) {
+            match result {
                 Ok(()) => loaded.push(hook),
                 Err(why) => blind.push(spot(hook, &why)),
             }
         }
         drop(kernel.btf);
-        let tc = match attach::load_tc(&mut ebpf) {
-            Ok(()) => Some(tc),
-            Err(why) => {
-                blind.push(BlindSpot {
-                    what: "tc".to_owned(),
-                    why,
-                });
-                None
-            }
-        };
+        // One direction alone would show every flow as broken.
+        let tc = attach::tc_hooks()
+            .all(|(hook, _)| loaded.contains(&hook))
+            .then_some(tc);
         let logger = if watch.debug_log {
             log::open(&mut ebpf)
         } else {
@@ -157,7 +162,10 @@ impl Session {
                 });
             }
         }
-        for hook in loaded {
+        for hook in loaded
+            .iter()
+            .filter(|hook| matches!(hook.attach, Attach::Tracepoint(_)))
+        {
             match attach::attach_tracepoint(&mut self.ebpf, hook) {
                 Ok(()) => self.hooks.push(hook.id),
                 Err(why) => self.blind.push(spot(hook, &why)),
@@ -170,7 +178,7 @@ impl Session {
                 .map(|spot| format!("{}: {}", spot.what, spot.why));
             return Err(KernelError::Nothing(why.collect::<Vec<_>>().join("; ")));
         }
-        if !self.watched.is_empty() || watch.interfaces.is_empty() {
+        if !self.watched.is_empty() || (self.tc.is_some() && watch.interfaces.is_empty()) {
             self.hooks.extend(
                 HOOKS
                     .iter()
@@ -274,12 +282,6 @@ impl Session {
         addresses
             .iter()
             .try_for_each(|address| self.filter.add_address(*address))
-    }
-
-    /// Takes the path of kernels without tcx from here on.
-    #[cfg(test)]
-    pub(super) fn force_clsact(&mut self) {
-        self.tc = Some(TcMode::Clsact);
     }
 
     /// Counters of one hook since the start.

@@ -43,7 +43,9 @@ pub fn drop_invalid(case: &Case) -> Result<()> {
 
 /// The same, on a node that does not take over connections it did not see begin.
 pub fn drop_midstream(case: &Case) -> Result<()> {
-    case.node.netns.sysctl(&[("netfilter/nf_conntrack_tcp_loose", "0")])?;
+    case.node
+        .netns
+        .sysctl(&[("netfilter/nf_conntrack_tcp_loose", "0")])?;
     drop_invalid(case)
 }
 

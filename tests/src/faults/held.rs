@@ -32,20 +32,34 @@ pub struct Held {
 /// Where the holder of a pod's connection waits for orders: abstract sockets belong to a network namespace, this one to
 /// the node's.
 fn address(from: IpAddr) -> Result<UnixAddress> {
-    UnixAddress::from_abstract_name(format!("netdiag-held-{from}")).context("name the holder's socket")
+    UnixAddress::from_abstract_name(format!("netdiag-held-{from}"))
+        .context("name the holder's socket")
 }
 
 /// Opens it and keeps it as long as the node.
 pub fn hold(node: &Node, held: Held) -> Result<()> {
     let mut stream = node.pods[held.pod].within(|| {
         let act = || format!("connect {} to {}", held.from, held.to);
-        let socket = Socket::new(Domain::for_address(held.to), Type::STREAM, Some(Protocol::TCP)).with_context(act)?;
+        let socket = Socket::new(
+            Domain::for_address(held.to),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )
+        .with_context(act)?;
         socket.bind(&held.from.into()).with_context(act)?;
-        socket.connect_timeout(&held.to.into(), PATIENCE).with_context(act)?;
+        socket
+            .connect_timeout(&held.to.into(), PATIENCE)
+            .with_context(act)?;
         Ok(TcpStream::from(socket))
     })?;
-    stream.set_read_timeout(Some(PATIENCE)).context("limit the wait for the echo")?;
-    anyhow::ensure!(talk(&mut stream) == Answer::Ok, "the connection to {} carries nothing", held.to);
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .context("limit the wait for the echo")?;
+    anyhow::ensure!(
+        talk(&mut stream) == Answer::Ok,
+        "the connection to {} carries nothing",
+        held.to
+    );
     let orders = node.netns.within(|| {
         UnixListener::bind_addr(&address(held.from.ip())?).context("listen for orders")
     })?;
@@ -66,21 +80,29 @@ pub fn hold(node: &Node, held: Held) -> Result<()> {
             }
         })
         .context("start the holder's thread")?;
-    node.keep(Holder { stop, thread: Some(thread) });
+    node.keep(Holder {
+        stop,
+        thread: Some(thread),
+    });
     Ok(())
 }
 
 /// Orders the holder of this address to speak; called in the node's namespace. What it got to see.
 pub fn order(from: IpAddr) -> Result<Answer> {
-    let mut client = UnixStream::connect_addr(&address(from)?).with_context(|| format!("ask the holder of {from}"))?;
+    let mut client = UnixStream::connect_addr(&address(from)?)
+        .with_context(|| format!("ask the holder of {from}"))?;
     let mut answer = String::new();
-    client.read_to_string(&mut answer).context("read the holder's answer")?;
+    client
+        .read_to_string(&mut answer)
+        .context("read the holder's answer")?;
     answer.parse()
 }
 
 fn talk(stream: &mut TcpStream) -> Answer {
     let mut buffer = [b'n'; 32];
-    let said = stream.write_all(&buffer).and_then(|()| stream.read_exact(&mut buffer));
+    let said = stream
+        .write_all(&buffer)
+        .and_then(|()| stream.read_exact(&mut buffer));
     match said {
         Ok(()) => Answer::Ok,
         Err(error) => match error.raw_os_error() {

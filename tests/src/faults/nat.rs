@@ -19,13 +19,22 @@ fn nat(case: &Case, rule: &str) -> Result<()> {
 /// One destination is exempt from masquerade by mistake; nobody out there knows a way back to the pods.
 pub fn exempt(case: &Case) -> Result<()> {
     let (pods, to) = (&case.addresses().pods, case.healthy());
-    nat(case, &format!("POSTROUTING -s {pods} -d {to} -p tcp --dport {} -j RETURN", broken::TCP))
+    nat(
+        case,
+        &format!(
+            "POSTROUTING -s {pods} -d {to} -p tcp --dport {} -j RETURN",
+            broken::TCP
+        ),
+    )
 }
 
 /// What goes through the local Service is masqueraded, though both ends are pods.
 pub fn between_pods(case: &Case) -> Result<()> {
     let (pod, vip) = (case.local(), case.addresses().vip_local);
-    nat(case, &format!("POSTROUTING -d {pod} -m conntrack --ctorigdst {vip} -j MASQUERADE"))
+    nat(
+        case,
+        &format!("POSTROUTING -d {pod} -m conntrack --ctorigdst {vip} -j MASQUERADE"),
+    )
 }
 
 /// A Service whose only backend is the pod that uses it.
@@ -36,10 +45,22 @@ pub fn hairpin(case: &Case) -> Result<()> {
     case.node.keep(server);
     if case.plan.topology == Topology::Bridge {
         // Through br_netfilter a translated frame is bridged on, here to the port it came from.
-        case.node.run(&format!("bridge link set dev {} hairpin on", case.node.veth()))?;
+        case.node.run(&format!(
+            "bridge link set dev {} hairpin on",
+            case.node.veth()
+        ))?;
     }
-    nat(case, &format!("PREROUTING -d {vip} -p tcp --dport {} -j DNAT --to-destination {target}", service_port(port::TCP[2])))?;
-    nat(case, &format!("POSTROUTING -s {pod} -d {pod} -j MASQUERADE"))
+    nat(
+        case,
+        &format!(
+            "PREROUTING -d {vip} -p tcp --dport {} -j DNAT --to-destination {target}",
+            service_port(port::TCP[2])
+        ),
+    )?;
+    nat(
+        case,
+        &format!("POSTROUTING -s {pod} -d {pod} -j MASQUERADE"),
+    )
 }
 
 /// The source port both pods use.
@@ -48,18 +69,42 @@ pub const SAME_PORT: u16 = 41_000;
 /// The second pod talks to the healthy address all the time, from the port the traced pod will use.
 pub fn twin(case: &Case) -> Result<()> {
     let from = at(case.local(), SAME_PORT);
-    held::hold(case.node, Held { pod: 1, from, to: at(case.healthy(), port::TCP[0]), busy: true })
+    held::hold(
+        case.node,
+        Held {
+            pod: 1,
+            from,
+            to: at(case.healthy(), port::TCP[0]),
+            busy: true,
+        },
+    )
 }
 
 /// The traced pod has had a connection through the Service for a while.
 pub fn old_connection(case: &Case) -> Result<()> {
     let from = at(case.addresses().pod[0], 0);
     let to = at(case.addresses().vip_external, service_port(port::TCP[0]));
-    held::hold(case.node, Held { pod: 0, from, to, busy: false })
+    held::hold(
+        case.node,
+        Held {
+            pod: 0,
+            from,
+            to,
+            busy: false,
+        },
+    )
 }
 
 /// The traced pod has had a connection to the slow server for a while.
 pub fn old_slow_connection(case: &Case) -> Result<()> {
     let from = at(case.addresses().pod[0], 0);
-    held::hold(case.node, Held { pod: 0, from, to: at(case.healthy(), port::SLOW), busy: false })
+    held::hold(
+        case.node,
+        Held {
+            pod: 0,
+            from,
+            to: at(case.healthy(), port::SLOW),
+            busy: false,
+        },
+    )
 }

@@ -24,11 +24,15 @@ pub fn vxlan(case: &Case) -> Result<()> {
     device(node, HERE, a.node, a.upstream)?;
     device(far, THERE, a.upstream, a.node)?;
     node.sh(&format!("ip route add {pod} dev vx42"))?;
-    node.sh(&format!("ip neigh replace {pod} lladdr {THERE} dev vx42 nud permanent"))?;
+    node.sh(&format!(
+        "ip neigh replace {pod} lladdr {THERE} dev vx42 nud permanent"
+    ))?;
     far.sh(&format!("ip addr add {pod} dev lo"))?;
     far.sh(&format!("ip route add {} dev vx42 src {pod}", a.pods))?;
     for traced in a.pod {
-        far.sh(&format!("ip neigh replace {traced} lladdr {HERE} dev vx42 nud permanent"))?;
+        far.sh(&format!(
+            "ip neigh replace {traced} lladdr {HERE} dev vx42 nud permanent"
+        ))?;
     }
     Ok(())
 }

@@ -128,7 +128,9 @@ pub fn routing_loop(case: &Case) -> Result<()> {
 pub fn uplink_down(case: &Case) -> Result<()> {
     let next = case.node.router.as_ref().unwrap_or(&case.node.external);
     let (upstream, uplink) = (case.addresses().upstream, case.node.uplink());
-    case.node.run(&format!("ip neigh replace {upstream} lladdr 02:00:00:00:00:01 dev {uplink} nud permanent"))?;
+    case.node.run(&format!(
+        "ip neigh replace {upstream} lladdr 02:00:00:00:00:01 dev {uplink} nud permanent"
+    ))?;
     next.sh("ip link set lan0 down").map(drop)
 }
 
@@ -136,8 +138,12 @@ pub fn uplink_down(case: &Case) -> Result<()> {
 pub fn pod_down(case: &Case) -> Result<()> {
     let names = &case.node.plan.names;
     let (pod, veth) = (case.local(), &names.veths[1]);
-    case.node.run(&format!("ip neigh replace {pod} lladdr 02:00:00:00:00:01 dev {veth} nud permanent"))?;
-    case.node.pods[1].sh(&format!("ip link set {} down", names.pod_interface)).map(drop)
+    case.node.run(&format!(
+        "ip neigh replace {pod} lladdr 02:00:00:00:00:01 dev {veth} nud permanent"
+    ))?;
+    case.node.pods[1]
+        .sh(&format!("ip link set {} down", names.pod_interface))
+        .map(drop)
 }
 
 /// The far end of the uplink's cable is gone.

@@ -80,7 +80,9 @@ pub fn before(place: &Place, broken: Vec<Attempt>) -> Vec<Attempt> {
 pub fn step(kind: Kind, to: IpAddr) -> Step {
     use crate::faults::broken;
     match kind {
-        Kind::Tcp | Kind::RawSyn | Kind::RawAck | Kind::Held => Step::new(kind, at(to, broken::TCP)),
+        Kind::Tcp | Kind::RawSyn | Kind::RawAck | Kind::Held => {
+            Step::new(kind, at(to, broken::TCP))
+        }
         Kind::Icmp => Step::new(kind, at(to, 0)),
         Kind::Dns => Step::new(kind, at(to, port::DNS)).name(NAME),
         Kind::Udp | Kind::UdpOneWay | Kind::RawUdp => Step::new(kind, at(to, broken::UDP)),

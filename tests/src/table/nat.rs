@@ -81,7 +81,8 @@ fn exempt(place: &Place) -> Vec<Attempt> {
 
 fn between_pods(place: &Place) -> Vec<Attempt> {
     let vip = at(place.addresses().vip_local, service_port(port::TCP[0]));
-    let expect = Expect::delivered_though(&["MASQ_UNEXPECTED"]).present(&["caveats", "remediation"]);
+    let expect =
+        Expect::delivered_though(&["MASQ_UNEXPECTED"]).present(&["caveats", "remediation"]);
     let attempt = Attempt::new(Step::new(Kind::Tcp, vip), &[Answer::Ok], expect);
     [vec![attempt], controls::external(place)].concat()
 }
@@ -95,8 +96,14 @@ fn hairpin(place: &Place) -> Vec<Attempt> {
 
 fn twin(place: &Place) -> Vec<Attempt> {
     let to = at(place.healthy(), port::TCP[0]);
-    let step = Step::new(Kind::Tcp, to).from(place.addresses().pod[0]).port(SAME_PORT);
-    vec![Attempt::new(step, &[Answer::Ok], Expect::delivered().present(&["nat"]))]
+    let step = Step::new(Kind::Tcp, to)
+        .from(place.addresses().pod[0])
+        .port(SAME_PORT);
+    vec![Attempt::new(
+        step,
+        &[Answer::Ok],
+        Expect::delivered().present(&["nat"]),
+    )]
 }
 
 fn twins(place: &Place) -> Vec<Attempt> {
@@ -115,11 +122,16 @@ fn older(place: &Place) -> Vec<Attempt> {
 
 fn older_lost(place: &Place) -> Vec<Attempt> {
     let slow = at(place.healthy(), port::SLOW);
-    let step = Step::new(Kind::Held, slow).from(place.addresses().pod[0]).flush();
+    let step = Step::new(Kind::Held, slow)
+        .from(place.addresses().pod[0])
+        .flush();
     let mut expect = Expect::reply_lost(&["CONNTRACK_LOST"], &["SOCKET"]);
     expect.confidences = &["PROVEN", "INFERRED"];
     let answers = &[Answer::Timeout, Answer::Refused];
-    vec![Attempt::new(step, answers, expect), controls::tcp(place.healthy())]
+    vec![
+        Attempt::new(step, answers, expect),
+        controls::tcp(place.healthy()),
+    ]
 }
 
 /// Both hops of the tunnel, each asked of one conversation.
@@ -129,8 +141,13 @@ fn overlay(place: &Place) -> Vec<Attempt> {
     (there.hops, there.action) = (&["TUNNEL_ENCAP"], "SEEN");
     let mut back = Expect::delivered();
     (back.hops, back.action, back.reply) = (&["TUNNEL_DECAP"], "SEEN", true);
-    let tcp = |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
-    let own = vec![tcp(port::TCP[0], there), tcp(port::TCP[2], back), controls::icmp(pod)];
+    let tcp =
+        |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
+    let own = vec![
+        tcp(port::TCP[0], there),
+        tcp(port::TCP[2], back),
+        controls::icmp(pod),
+    ];
     controls::beside(place, own)
 }
 
@@ -141,13 +158,21 @@ fn overlay_node(place: &Place) -> Vec<Attempt> {
     (out.hops, out.action) = (&["NIC_EGRESS"], "SEEN");
     let mut back = Expect::delivered();
     (back.hops, back.action, back.reply) = (&["NIC_INGRESS"], "SEEN", true);
-    let tcp = |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
-    vec![tcp(port::TCP[0], out), tcp(port::TCP[2], back), controls::icmp(pod)]
+    let tcp =
+        |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
+    vec![
+        tcp(port::TCP[0], out),
+        tcp(port::TCP[2], back),
+        controls::icmp(pod),
+    ]
 }
 
 fn overlay_silent(place: &Place) -> Vec<Attempt> {
     let mut expect = Expect::no_answer(&["NO_ANSWER"]);
     expect.hops = &["TUNNEL_ENCAP"];
     let silent = step(Kind::Tcp, place.addresses().stranger);
-    controls::beside(place, vec![Attempt::new(silent, &[Answer::Timeout], expect)])
+    controls::beside(
+        place,
+        vec![Attempt::new(silent, &[Answer::Timeout], expect)],
+    )
 }
