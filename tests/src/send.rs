@@ -56,7 +56,7 @@ pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
 fn flushed(step: &Step, node: &str) -> Result<Answer> {
     thread::scope(|scope| {
         let flusher = scope.spawn(|| {
-            thread::sleep(SLOWNESS / 2);
+            thread::sleep(SLOWNESS / 4);
             enter(node)?;
             let output = Command::new("conntrack")
                 .arg("-F")
