@@ -49,7 +49,7 @@ pub fn event_at_tc(hook: HookId, seen: &Sighting, snap: impl FnOnce(*mut Snap)) 
         hook,
         // SAFETY: the reservation is as large as a record.
         |record: *mut Record| unsafe {
-            fill::<TC>(record, hook, seen, Report::default(), TAIL_NONE)
+            fill::<TC>(record, hook, seen, Report::default(), TAIL_NONE);
         },
         snap,
     );
