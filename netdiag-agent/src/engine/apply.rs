@@ -65,12 +65,7 @@ impl Engine {
         self.inventory.connection(&packet.tuple)
     }
 
-    fn neighbour(
-        &mut self,
-        event: &Event,
-        address: std::net::IpAddr,
-        state: crate::event::NudState,
-    ) {
+    fn neighbour(&mut self, event: &Event, address: IpAddr, state: crate::event::NudState) {
         let Some(netns) = event.place.netns else {
             return;
         };

@@ -191,7 +191,7 @@ fn an_nftables_rule_is_named_by_its_handle() {
     let component = line(&verdict)["hops"][2]["component"].clone();
     assert_eq!(
         component,
-        json!({"kind": "nft_rule", "handle": "18446744073709551615"})
+        json!({"kind": "nft_rule", "rule": u64::MAX, "handle": "18446744073709551615"})
     );
     assert_valid(&line(&verdict));
 }
