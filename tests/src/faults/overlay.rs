@@ -27,7 +27,7 @@ pub fn vxlan(case: &Case) -> Result<()> {
     node.sh(&format!(
         "ip neigh replace {pod} lladdr {THERE} dev vx42 nud permanent"
     ))?;
-    far.sh(&format!("ip addr add {pod} dev lo"))?;
+    far.sh(&format!("ip addr add {pod} dev lo nodad"))?;
     far.sh(&format!("ip route add {} dev vx42 src {pod}", a.pods))?;
     for traced in a.pod {
         far.sh(&format!(
