@@ -149,6 +149,10 @@ fn lab_tests() -> Command {
         "lifecycle",
         "--test",
         "pcap",
+        // Each lab node is a dozen processes: more at once only makes their time-outs meet.
+        "--",
+        "--test-threads",
+        "5",
     ]);
     command
 }

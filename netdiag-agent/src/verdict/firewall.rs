@@ -42,6 +42,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         .netns
         .and_then(|netns| case.inventory.rules(netns));
     let facts = facts(case, group, hook);
+    let backend = settled(backend, rules);
     let candidates = match (rules, hook, &facts) {
         (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group, backend),
         _ => Vec::new(),
@@ -218,6 +219,24 @@ const fn hook(hop: HopName) -> Option<Hook> {
     }
 }
 
+/// Where nft frees packets itself, a drop by `nf_hook_slow` was a legacy rule's. Kernels whose nft leaves that to
+/// `nf_hook_slow` too look the same from outside (6.1 before its backport), so the rules have the last word.
+fn settled(backend: Option<Backend>, rules: Option<&Rules>) -> Option<Backend> {
+    let legacy = |rules: &Rules| {
+        rules
+            .after
+            .ruleset
+            .tables
+            .iter()
+            .any(|table| table.backend.name() == "legacy")
+    };
+    match (backend, rules) {
+        (Some(Backend::Legacy), Some(rules)) if !legacy(rules) => Some(Backend::Nft),
+        (Some(Backend::Legacy), None) => None,
+        _ => backend,
+    }
+}
+
 /// Rules that could have done it: of the back end the kernel named, and where a second reading exists, those whose
 /// counters moved.
 fn candidates(
@@ -238,6 +257,11 @@ fn candidates(
         })
         .cloned()
         .collect();
+    let of_backend = if of_backend.is_empty() {
+        found.candidates
+    } else {
+        of_backend
+    };
     if of_backend.len() < 2 || rules.after.at <= group.first {
         return of_backend;
     }
