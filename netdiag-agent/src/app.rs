@@ -2,6 +2,7 @@
 
 mod news;
 mod output;
+#[expect(clippy::disallowed_methods, reason = "time enters the program here")]
 mod trace;
 mod trigger;
 

@@ -29,7 +29,7 @@ impl Engine {
         };
         match (role, pass) {
             (Some(Role::Tunnel), Pass::Sent) => {
-                self.tunnels.wrap(skb, found.id, found.direction, event.at)
+                self.tunnels.wrap(skb, found.id, found.direction, event.at);
             }
             (Some(Role::Uplink), Pass::Received) => self.tunnels.arrives(skb, outer()),
             (Some(Role::Tunnel), Pass::Received) => {

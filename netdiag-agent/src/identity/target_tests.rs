@@ -307,6 +307,7 @@ fn what_cannot_be_selected_says_so() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test says how long it took")]
 fn a_hundred_pods_are_resolved_quickly() {
     let Some(mut lab) = Lab::new() else { return };
     let (node, _outside) = node_and_outside(&mut lab);

@@ -229,12 +229,10 @@ impl<'a> Case<'a> {
             .min()
     }
 
-    /// Packets behind the verdict.
+    /// Packets behind the verdict. What the kernel frees of a healthy connection is none of them.
     pub fn weight(&self) -> u64 {
-        let flow = self.flow;
-        flow.drops.iter().map(|group| group.count).sum::<u64>()
-            + u64::from(flow.syn_count())
-            + flow.queue_full
+        let lost: u64 = self.losses().map(|group| group.count).sum();
+        lost + u64::from(self.flow.syn_count()) + self.flow.queue_full
     }
 
     fn deadline(&self) -> Ktime {

@@ -3,6 +3,8 @@
 //! Passive: nothing is added to the node's rules. The walk names every rule that would or could drop the packet; counters
 //! of a reading before and one after the drop narrow the list.
 
+use std::net::IpAddr;
+
 use super::case::{Case, Death, Finding};
 use super::types::{Component, Confidence, HopName, Remediation, RuleRef};
 use crate::event::{Conntrack, CtStatus, IfIndex, Netns};
@@ -309,7 +311,7 @@ fn ct(entry: &Conntrack) -> CtFacts {
 }
 
 /// Seen from the namespace the rules are in.
-fn address_type(case: &Case<'_>, netns: Netns, address: std::net::IpAddr) -> Option<AddressType> {
+fn address_type(case: &Case<'_>, netns: Netns, address: IpAddr) -> Option<AddressType> {
     if address.is_multicast() {
         return Some(AddressType::Multicast);
     }
@@ -317,7 +319,10 @@ fn address_type(case: &Case<'_>, netns: Netns, address: std::net::IpAddr) -> Opt
         .inventory
         .links()
         .any(|link| link.netns == netns && link.addresses.contains(&address));
-    // A broadcast address looks like any other from here.
+    // A subnet's broadcast address looks like any other without its prefix length.
+    if matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255) {
+        return None;
+    }
     Some(if own || address.is_loopback() {
         AddressType::Local
     } else {
