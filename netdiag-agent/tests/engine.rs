@@ -136,6 +136,7 @@ impl Story {
             packet: Some(Packet {
                 tuple,
                 inner: None,
+                outer: None,
                 tcp: Some(TcpHeader {
                     flags: TcpFlags(flags),
                     seq,

@@ -127,6 +127,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         any_address: target.pod.is_none(),
         targets,
         snap: options.pcap.is_some(),
+        vxlan_port: target.vxlan_port,
         debug_log: tracing::enabled!(tracing::Level::TRACE),
     }
 }
