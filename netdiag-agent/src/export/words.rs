@@ -6,7 +6,7 @@ pub use super::style::clean;
 use super::{Context, Style};
 use crate::event::{Proto, Tuple};
 use crate::verdict::{
-    Action, Component, Confidence, Endpoint, Evidence, Hop, HopName, Outcome, RuleRef, Verdict,
+    Action, Component, Confidence, Endpoint, Evidence, Hop, HopName, Outcome, Verdict,
 };
 
 /// Longer names of namespaces (CNI plugins make them from UUIDs) do not help in a table.
@@ -180,10 +180,7 @@ pub fn component(component: &Component) -> String {
         (Some(table), Some(chain)) => Some(format!("{table}/{chain}")),
         (table, chain) => table.clone().or_else(|| chain.clone()),
     });
-    words.extend(component.rule.map(|rule| match rule {
-        RuleRef::Number(number) => format!("rule {number}"),
-        RuleRef::Handle(handle) => format!("handle {handle}"),
-    }));
+    words.extend(component.rule.map(|rule| rule.to_string()));
     words.extend(component.name.clone());
     words.extend(component.id.map(|id| format!("id {id}")));
     words.extend(component.verdict.clone());
