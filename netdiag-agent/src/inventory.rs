@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub mod cluster;
 mod connections;
 
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
