@@ -75,12 +75,16 @@ fn build(work: &Path) -> Result<PathBuf> {
     Ok(tree.join("_output/local/bin/linux/amd64"))
 }
 
-/// The first version of the listed source packages that is ours.
+/// The first version of the listed source packages that is ours. Debian writes `NEWER+really1.20.2-1` when it has to
+/// step back.
 fn revision(showsrc: &str) -> Option<&str> {
-    let versions = showsrc.lines().filter_map(|line| line.strip_prefix("Version: "));
+    let versions = showsrc
+        .lines()
+        .filter_map(|line| line.strip_prefix("Version: "));
     versions.into_iter().find(|version| {
-        let rest = version.strip_prefix(VERSION);
-        rest.is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_ascii_digit() || letter == '.'))
+        let upstream = version.rsplit("+really").next();
+        let rest = upstream.and_then(|upstream| upstream.strip_prefix(VERSION));
+        rest.is_some_and(|rest| rest.starts_with(['-', '+', '~']))
     })
 }
 
@@ -147,8 +151,11 @@ mod tests {
 
     #[test]
     fn only_a_revision_of_our_version_is_taken() {
-        let listed = "Package: kubernetes\nVersion: 1.36.4+ds-1\n\nPackage: kubernetes\nVersion: 1.20.21-1\n\nPackage: kubernetes\nVersion: 1.20.2-2.2\n";
-        assert_eq!(revision(listed), Some("1.20.2-2.2"));
+        let listed = "Package: kubernetes\nVersion: 1.36.4+ds-1\n\n\
+                      Package: kubernetes\nVersion: 1.20.21-1\n\n\
+                      Package: kubernetes\nVersion: 1.20.5+really1.20.2-1.1+deb12u1\n";
+        assert_eq!(revision(listed), Some("1.20.5+really1.20.2-1.1+deb12u1"));
+        assert_eq!(revision("Version: 1.20.2-2\n"), Some("1.20.2-2"));
         assert_eq!(revision("Version: 1.32.3+ds-1\n"), None);
     }
 }
