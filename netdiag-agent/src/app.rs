@@ -3,6 +3,8 @@
 mod news;
 mod output;
 #[expect(clippy::disallowed_methods, reason = "time enters the program here")]
+mod running;
+#[expect(clippy::disallowed_methods, reason = "time enters the program here")]
 mod trace;
 mod trigger;
 

@@ -12,6 +12,7 @@
 pub mod conntrack;
 pub mod counters;
 mod error;
+pub mod kube;
 pub mod links;
 mod netlink;
 pub mod netns;

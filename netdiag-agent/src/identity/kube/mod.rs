@@ -1,0 +1,3 @@
+//! The Kubernetes API: who to ask, and how.
+
+pub mod client;
