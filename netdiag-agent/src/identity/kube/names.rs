@@ -232,3 +232,7 @@ impl All {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;
