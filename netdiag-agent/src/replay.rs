@@ -107,6 +107,7 @@ mod tests {
             packet: Some(Packet {
                 tuple,
                 inner: None,
+                outer: None,
                 tcp: Some(TcpHeader {
                     flags: TcpFlags(TcpFlags::SYN),
                     seq: 77,

@@ -260,6 +260,7 @@ fn watch(order: &Order, target: &Target) -> Watch {
         any_address: target.pod.is_none(),
         targets: order.targets.clone(),
         snap: order.snap,
+        vxlan_port: target.vxlan_port,
         debug_log: tracing::enabled!(tracing::Level::TRACE),
     }
 }

@@ -6,7 +6,7 @@ pub use super::style::clean;
 use super::{Context, Style};
 use crate::event::{Proto, Tuple};
 use crate::verdict::{
-    Action, Component, Confidence, Endpoint, Evidence, Hop, HopName, Outcome, RuleRef, Verdict,
+    Action, Component, Confidence, Endpoint, Evidence, Hop, HopName, Outcome, Verdict,
 };
 
 /// Longer names of namespaces (CNI plugins make them from UUIDs) do not help in a table.
@@ -180,10 +180,7 @@ pub fn component(component: &Component) -> String {
         (Some(table), Some(chain)) => Some(format!("{table}/{chain}")),
         (table, chain) => table.clone().or_else(|| chain.clone()),
     });
-    words.extend(component.rule.map(|rule| match rule {
-        RuleRef::Number(number) => format!("rule {number}"),
-        RuleRef::Handle(handle) => format!("handle {handle}"),
-    }));
+    words.extend(component.rule.map(|rule| rule.to_string()));
     words.extend(component.name.clone());
     words.extend(component.id.map(|id| format!("id {id}")));
     words.extend(component.verdict.clone());
@@ -207,11 +204,11 @@ pub fn component(component: &Component) -> String {
 pub fn evidence(evidence: &Evidence) -> (String, &str) {
     let mut parts = Vec::new();
     parts.extend(evidence.count.map(packets));
-    parts.extend(
-        evidence
-            .value
-            .map(|value| format!("counter rose by {value}")),
-    );
+    match (evidence.value, &evidence.detail) {
+        (Some(value), Some(what)) => return (format!("{what} {value}"), &evidence.source),
+        (Some(value), None) => parts.push(format!("counter rose by {value}")),
+        (None, _) => {}
+    }
     let mut text = parts.join(", ");
     match &evidence.detail {
         Some(detail) if text.is_empty() => text.clone_from(detail),

@@ -10,6 +10,7 @@ fn link(name: &str, kind: Kind, address: Option<&str>) -> LinkView {
         lower: None,
         lower_nsid: None,
         master: None,
+        vxlan_port: None,
         addresses: address
             .map(|address| (address.parse().unwrap(), 24))
             .into_iter()

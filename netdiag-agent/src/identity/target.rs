@@ -39,6 +39,8 @@ pub struct Target {
     /// Node-side ends of the pod's veths; in host mode the interface the user named, if it is no uplink.
     pub pod_links: Vec<LinkRef>,
     pub uplinks: Vec<LinkRef>,
+    /// UDP port of the node's VXLAN device, if it has one; of several the first one's.
+    pub vxlan_port: Option<u16>,
     /// Namespaces behind the node's other veths. Never one behind an uplink: its drops did not happen on this node.
     pub other_pods: Vec<NetnsHandle>,
     pub deltas: Vec<Delta>,
@@ -89,6 +91,7 @@ fn target(
         pod_addresses: scene.pod_addresses(),
         pod_links: picture.pod_links,
         uplinks: picture.uplinks,
+        vxlan_port: scene.view.links.values().find_map(|link| link.vxlan_port),
         other_pods: picture.other_pods,
         deltas,
         blind: picture.blind,

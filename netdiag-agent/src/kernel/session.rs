@@ -44,6 +44,8 @@ pub struct Watch {
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
+    /// UDP port that carries VXLAN on the node.
+    pub vxlan_port: Option<u16>,
     /// The programs' own debug lines.
     pub debug_log: bool,
 }

@@ -58,6 +58,8 @@ struct Packet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     inner: Option<Text<Tuple>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    outer: Option<Text<Tuple>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     tcp: Option<TcpHeader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     icmp: Option<Icmp>,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::event::{CtStatus, HookId, NudState, Pass, Proto, TcpFlags, Tuple};
+use crate::event::{CT_TCP_STATES, CtStatus, HookId, NudState, Pass, Proto, TcpFlags, Tuple};
 use crate::inventory::cluster::{Kind, Network, Operator, Origin};
 use crate::inventory::{NamespaceKind, Role};
 use crate::ruleset::{Backend, Family, Source};
@@ -189,20 +189,6 @@ const TCP_STATES: &[&str] = &[
     "CLOSING",
     "NEW_SYN_RECV",
     "BOUND_INACTIVE",
-];
-
-/// `enum tcp_conntrack` of `linux/netfilter/nf_conntrack_tcp.h`.
-const CT_TCP_STATES: &[&str] = &[
-    "NONE",
-    "SYN_SENT",
-    "SYN_RECV",
-    "ESTABLISHED",
-    "FIN_WAIT",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "TIME_WAIT",
-    "CLOSE",
-    "SYN_SENT2",
 ];
 
 macro_rules! spell_as {

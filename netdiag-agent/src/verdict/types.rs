@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::event::{IcmpKind, IfIndex, Ktime, Netns, TcpFlags, Tuple};
+pub use crate::ruleset::RuleRef;
 
 /// How one flow ended, where and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,15 +181,6 @@ pub struct Component {
     pub id: Option<u32>,
     /// What does listen, for a socket.
     pub listening: Vec<String>,
-}
-
-/// How a rule is addressed by the tool that made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuleRef {
-    /// Position in the chain, from 1 (iptables).
-    Number(u32),
-    /// nftables handle.
-    Handle(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,7 +57,7 @@ const LAYERS: &[Layer] = &[
     parser("ruleset::nft", &["event", "ruleset"]),
     pure("inventory", &["event", "ruleset"]),
     // The words of a verdict: hops, outcomes, translations. The rest of `verdict` stands above the flows.
-    pure("verdict::types", &["event", "inventory"]),
+    pure("verdict::types", &["event", "inventory", "ruleset"]),
     pure("flow", &["event", "inventory", "verdict::types"]),
     pure(
         "verdict",
