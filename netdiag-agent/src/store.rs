@@ -25,7 +25,9 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("the verdict store {path} is in use by another netdiag agent; give each its own folder")]
+    #[error(
+        "the verdict store {path} is in use by another netdiag agent; give each its own folder"
+    )]
     InUse { path: PathBuf },
     #[error("a verdict of {bytes} bytes is larger than a whole segment of {limit}")]
     TooLong { bytes: usize, limit: u64 },

@@ -84,7 +84,17 @@ const LAYERS: &[Layer] = &[
     ),
     edge("store", &["export"]),
     // The node mode, without the traces themselves: settings, service, metrics, budget.
-    edge("agent", &["event", "export", "identity", "inventory", "store", "verdict"]),
+    edge(
+        "agent",
+        &[
+            "event",
+            "export",
+            "identity",
+            "inventory",
+            "store",
+            "verdict",
+        ],
+    ),
     edge("privilege", &[]),
     edge("cli", &["event", "export"]),
     edge("app", ANY),
