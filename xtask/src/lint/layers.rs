@@ -82,7 +82,8 @@ const LAYERS: &[Layer] = &[
         "replay",
         &["engine", "event", "inventory", "recording", "verdict"],
     ),
-    edge("cli", &["event", "export"]),
+    // The words for pods are parsed where they are looked for.
+    edge("cli", &["event", "export", "identity"]),
     edge("app", ANY),
     edge("lib", ANY),
     edge("main", ANY),

@@ -130,11 +130,10 @@ fn kernel_packages(apt: &Apt) -> Result<Vec<String>> {
     let mut packages = vec![META.to_owned()];
     let mut next = 0;
     while let Some(package) = packages.get(next).cloned() {
-        let said =
-            sh::output(
-                apt.command("apt-cache")
-                    .args(["depends", "--important", &package]),
-            )?;
+        let said = sh::output(
+            apt.command("apt-cache")
+                .args(["depends", "--important", &package]),
+        )?;
         for name in kernel_dependencies(&said) {
             if !packages.contains(&name) {
                 packages.push(name);
