@@ -15,7 +15,7 @@ use crate::engine::{Config, Engine, Input};
 use crate::event::{Ktime, Netns};
 use crate::identity::links::Change;
 use crate::identity::pods::Follower;
-use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
+use crate::identity::{LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::{BlindSpot, Delta, Inventory};
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
@@ -333,19 +333,11 @@ fn watch(order: &Order, target: &Target) -> Watch {
         .iter()
         .chain(&target.uplinks)
         .map(|link| interface(node, link));
-    let namespaces = target
-        .other_pods
-        .iter()
-        .map(NetnsHandle::netns)
-        .collect();
+    let namespaces = target.other_pods.iter().map(NetnsHandle::netns).collect();
     Watch {
         node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
-        pods: target
-            .pods
-            .iter()
-            .map(NetnsHandle::netns)
-            .collect(),
+        pods: target.pods.iter().map(NetnsHandle::netns).collect(),
         namespaces,
         addresses: target.pod_addresses.clone(),
         any_address: target.pods.is_empty(),

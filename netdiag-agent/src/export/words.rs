@@ -204,11 +204,11 @@ pub fn component(component: &Component) -> String {
 pub fn evidence(evidence: &Evidence) -> (String, &str) {
     let mut parts = Vec::new();
     parts.extend(evidence.count.map(packets));
-    parts.extend(
-        evidence
-            .value
-            .map(|value| format!("counter rose by {value}")),
-    );
+    match (evidence.value, &evidence.detail) {
+        (Some(value), Some(what)) => return (format!("{what} {value}"), &evidence.source),
+        (Some(value), None) => parts.push(format!("counter rose by {value}")),
+        (None, _) => {}
+    }
     let mut text = parts.join(", ");
     match &evidence.detail {
         Some(detail) if text.is_empty() => text.clone_from(detail),

@@ -53,6 +53,12 @@ pub const SCENARIOS: &[Scenario] = &[
         older_lost,
     ),
     Scenario::new(
+        "stateless_nat",
+        "nothing; the node translates without conntrack",
+        nat::stateless,
+        stateless,
+    ),
+    Scenario::new(
         "overlay",
         "nothing; a pod of another node is reached through VXLAN",
         overlay::vxlan,
@@ -131,6 +137,20 @@ fn older_lost(place: &Place) -> Vec<Attempt> {
     vec![
         Attempt::new(step, answers, expect),
         controls::tcp(place.healthy()),
+    ]
+}
+
+/// Nothing but TCP's own sequence numbers joins the two sides.
+fn stateless(place: &Place) -> Vec<Attempt> {
+    let to = |port| Step::new(Kind::Tcp, at(place.healthy(), port));
+    let mut through = Expect::delivered().present(&["nat"]);
+    (through.hops, through.action) = (&["NIC_EGRESS"], "SEEN");
+    let refused = Expect::refused(&["PEER_REFUSED"], &["FABRIC", "NIC_INGRESS"]).present(&["nat"]);
+    vec![
+        Attempt::new(to(port::TCP[0]), &[Answer::Ok], through),
+        Attempt::new(to(port::CLOSED), &[Answer::Refused], refused),
+        controls::udp(place.healthy()),
+        controls::icmp(place.healthy()),
     ]
 }
 

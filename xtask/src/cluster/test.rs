@@ -50,9 +50,9 @@ fn scenarios(args: &Args) -> Result<Tally> {
 fn on(node: &Node, names: &[String]) -> Result<Tally> {
     let mut command = node.command(sh::target().join("debug/netdiag-cluster"));
     command
-        .arg("run")
-        .arg("--start-scripts")
-        .arg(node.place.file("start"));
+        .arg("--kubeconfig")
+        .arg(node.place.file("admin.conf"));
+    command.arg("--start-scripts").arg(node.place.file("start"));
     command.args(names);
     let mut tally = Tally::default();
     let success = sh::follow(&mut command, |line| {

@@ -72,6 +72,11 @@ pub const PACKAGES: &[Package] = &[
         "/usr/share/go-1.19/src/builtin/builtin.go",
         Ring::Cluster,
     ),
+    package(
+        "golang-github-modern-go-reflect2-dev",
+        "/usr/share/gocode/src/github.com/modern-go/reflect2/go_above_118.go",
+        Ring::Cluster,
+    ),
     package("dpkg-dev", "dpkg-source", Ring::Cluster),
     package("make", "make", Ring::Cluster),
     package("rsync", "rsync", Ring::Cluster),

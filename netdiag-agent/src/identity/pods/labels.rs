@@ -26,7 +26,12 @@ fn split(text: &str) -> Result<Vec<&str>, String> {
         match letter {
             '(' if !inside => inside = true,
             ')' if inside => inside = false,
-            '(' | ')' => return Err(format!("'{text}': parentheses do not match; {WANTED}")),
+            '(' | ')' => {
+                return Err(format!(
+                    "'{}': parentheses do not match; {WANTED}",
+                    text.escape_debug()
+                ));
+            }
             ',' if !inside => {
                 terms.push(&text[start..at]);
                 start = at + 1;
@@ -35,14 +40,17 @@ fn split(text: &str) -> Result<Vec<&str>, String> {
         }
     }
     if inside {
-        return Err(format!("'{text}': a parenthesis is never closed; {WANTED}"));
+        return Err(format!(
+            "'{}': a parenthesis is never closed; {WANTED}",
+            text.escape_debug()
+        ));
     }
     terms.push(&text[start..]);
     Ok(terms)
 }
 
 fn expression(term: &str) -> Result<Expression, String> {
-    let fault = || format!("'{term}' is no label selector; {WANTED}");
+    let fault = || format!("'{}' is no label selector; {WANTED}", term.escape_debug());
     let key = |text: &str| valid_key(text.trim()).ok_or_else(fault);
     let value = |text: &str| valid_value(text.trim()).ok_or_else(fault);
     if let Some(rest) = term.strip_prefix('!') {
@@ -164,7 +172,7 @@ mod tests {
             "app=ü",
             "in (a)",
             "app of (a)",
-            "app=\n",
+            "app=a\nb",
         ] {
             let error = parse(text).expect_err(text);
             assert!(

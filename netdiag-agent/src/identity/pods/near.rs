@@ -17,6 +17,9 @@ pub fn nearest(typed: &str, names: impl IntoIterator<Item = String>) -> Vec<Stri
 
 /// Smaller is nearer: a slip of the fingers before a name that only begins the same, and that before one that contains it.
 fn rank(typed: &str, name: &str) -> Option<usize> {
+    if typed.is_empty() {
+        return None;
+    }
     let slips = distance(typed, name);
     if slips <= 1 + typed.chars().count() / 4 {
         return Some(slips);

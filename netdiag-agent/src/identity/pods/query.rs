@@ -65,6 +65,7 @@ const WANTED: &str = "wanted is pod/NAME, pod/UID, deployment/NAME, daemonset/NA
 impl Wanted {
     /// `KIND/NAME`. The error is one line.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let text = &text.escape_debug().to_string();
         let Some((kind, name)) = text.split_once('/') else {
             return Err(format!("'{text}' has no kind (pod/{text}?); {WANTED}"));
         };
