@@ -12,6 +12,8 @@ mod connections;
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
 use crate::ruleset::Reading;
 
+use cluster::{Change, Cluster};
+
 pub use connections::Connections;
 
 /// One piece of news about the node.
@@ -50,6 +52,11 @@ pub enum Delta {
     Connections {
         netns: Netns,
         entries: Vec<Conntrack>,
+    },
+    /// News of the cluster, and when it arrived.
+    Cluster {
+        at: Ktime,
+        change: Change,
     },
 }
 
@@ -144,6 +151,7 @@ pub struct Inventory {
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
     rules: BTreeMap<Netns, Rules>,
     connections: BTreeMap<Netns, Connections>,
+    pub cluster: Cluster,
 }
 
 /// The packet filter of a namespace before, and after the latest drop.
@@ -222,6 +230,7 @@ impl Inventory {
                     }
                 }
             }
+            Delta::Cluster { at, change } => self.cluster.apply(at, change),
         }
     }
 

@@ -51,14 +51,14 @@ pub(super) struct News {
 impl News {
     pub(super) fn new(target: &Target, own_programs: Vec<u32>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let pods = target.pod.iter().chain(&target.other_pods);
+        let pods = target.pods.iter().chain(&target.other_pods);
         let handles: BTreeMap<_, _> = std::iter::once(&target.node)
             .chain(pods)
             .map(|handle| (handle.netns(), handle.clone()))
             .collect();
         let few = handles.len() <= MAX_POLLED;
         let always = std::iter::once(&target.node)
-            .chain(&target.pod)
+            .chain(&target.pods)
             .map(NetnsHandle::netns);
         let polled = if few {
             handles.keys().copied().collect()
@@ -76,9 +76,9 @@ impl News {
         }
     }
 
-    /// The packet filters of the node and the traced pod, now: what later readings are compared with.
+    /// The packet filters of the node and the traced pods, now: what later readings are compared with.
     pub(super) fn rules(target: &Target) -> Vec<Delta> {
-        let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pod).collect();
+        let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pods).collect();
         std::thread::scope(|scope| {
             let readers: Vec<_> = namespaces
                 .iter()
@@ -97,7 +97,7 @@ impl News {
         self.polled.iter().filter_map(read).collect()
     }
 
-    /// The connections of the traced pod that are older than the trace; of the whole node where that is traced.
+    /// The connections of the traced pods that are older than the trace; of the whole node where that is traced.
     pub(super) fn connections(&self, target: &Target) -> Option<Delta> {
         let (node, addresses) = (&target.node, &target.pod_addresses);
         if identity::conntrack::count(node)? > BIG_TABLE {

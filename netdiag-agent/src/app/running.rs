@@ -85,7 +85,7 @@ impl Running {
             .as_deref()
             .map(|path| Recorder::create(path, order.config))
             .transpose()?;
-        let pod_links = target.pod.iter().flat_map(|_| &target.pod_links);
+        let pod_links = target.pod_links.iter().filter(|_| !target.pods.is_empty());
         let mut running = Self {
             engine: Engine::new(order.config),
             recorder,
@@ -254,10 +254,14 @@ fn watch(order: &Order, target: &Target) -> Watch {
     Watch {
         node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
-        pod: target.pod.as_ref().map(identity::NetnsHandle::netns),
+        pods: target
+            .pods
+            .iter()
+            .map(identity::NetnsHandle::netns)
+            .collect(),
         namespaces,
         addresses: target.pod_addresses.clone(),
-        any_address: target.pod.is_none(),
+        any_address: target.pods.is_empty(),
         targets: order.targets.clone(),
         snap: order.snap,
         vxlan_port: target.vxlan_port,

@@ -16,7 +16,7 @@ use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::Config;
 use crate::export::Style;
 use crate::export::progress::Progress;
-use crate::identity::{self, LinkRef, Selector, Target};
+use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Inventory;
 use crate::kernel;
 use crate::pcap::Capture;
@@ -154,10 +154,7 @@ impl Printer {
 impl Trace {
     /// One line on standard error: from here on nothing is missed.
     fn announce(&self, options: &cli::Trace, target: &Target) {
-        let subject = target
-            .pod
-            .as_ref()
-            .map_or_else(|| "the node".to_owned(), identity::NetnsHandle::label);
+        let subject = subject(target);
         let to = options
             .to
             .as_ref()
@@ -242,6 +239,17 @@ impl Trace {
     }
 }
 
+/// Whose packets, by name; of many, the first few.
+fn subject(target: &Target) -> String {
+    const SHOWN: usize = 5;
+    let names: Vec<String> = target.pods.iter().map(NetnsHandle::label).collect();
+    match names.len() {
+        0 => "the node".to_owned(),
+        count if count <= SHOWN => names.join(", "),
+        count => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
+    }
+}
+
 fn limit(until: &Until) -> Duration {
     match until {
         Until::Elapsed(span) => *span,
@@ -267,7 +275,7 @@ impl Trigger {
             Until::CommandEnded { command, .. } => command,
             Until::Elapsed(_) | Until::Interrupted => return Ok(Self::None),
         };
-        let netns = target.pod.as_ref().map(identity::NetnsHandle::path);
+        let netns = target.pods.first().map(NetnsHandle::path);
         trigger::spawn(command, netns).map(Self::Running)
     }
 

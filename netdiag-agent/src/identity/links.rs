@@ -54,7 +54,7 @@ pub struct Watch {
 #[derive(Clone)]
 struct Look {
     node: NetnsHandle,
-    pod: Option<NetnsHandle>,
+    pods: Vec<NetnsHandle>,
     uplinks: Vec<LinkRef>,
     typed: bool,
 }
@@ -72,7 +72,7 @@ impl Watch {
             .map_err(failed)?;
         let look = Look {
             node: target.node.clone(),
-            pod: target.pod.clone(),
+            pods: target.pods.clone(),
             uplinks: target.uplinks.clone(),
             typed: !selector.uplinks.is_empty(),
         };
@@ -103,7 +103,7 @@ impl Watch {
             self.dirty = false;
             let changes = self
                 .known
-                .update(&self.look.node, self.look.pod.as_ref(), &picture);
+                .update(&self.look.node, &self.look.pods, &picture);
             if !changes.is_empty() {
                 return Ok(changes);
             }
@@ -166,7 +166,7 @@ impl Look {
     fn again(&self) -> Result<Picture, IdentityError> {
         // The thread may be any; the process was started in one place.
         let own = NetnsHandle::own()?;
-        let scene = Scene::read(self.node.clone(), self.pod.clone(), &candidates(&own)?)?;
+        let scene = Scene::read(self.node.clone(), self.pods.clone(), &candidates(&own)?)?;
         let uplinks = if self.typed {
             Uplinks::KeptTyped(&self.uplinks)
         } else {
@@ -206,7 +206,7 @@ impl Known {
     fn update(
         &mut self,
         node: &NetnsHandle,
-        pod: Option<&NetnsHandle>,
+        pods: &[NetnsHandle],
         picture: &Picture,
     ) -> Vec<Change> {
         let seen = Self::of(&picture.deltas);
@@ -227,7 +227,7 @@ impl Known {
             let renewed =
                 before.is_none_or(|before| before.role != link.role || before.peer != link.peer);
             if link.netns == node.netns() && renewed {
-                let mut handles = pod.into_iter().chain(&picture.other_pods);
+                let mut handles = pods.iter().chain(&picture.other_pods);
                 let behind = link
                     .peer
                     .and_then(|(netns, _)| handles.find(|pod| pod.netns() == netns).cloned());

@@ -49,7 +49,7 @@ fn check(node: &View, given: Option<Vec<u32>>, expected: &[u32], roles: &[(u32, 
         node,
         peers: &BTreeMap::new(),
         peer_views: &BTreeMap::new(),
-        pod: None,
+        pods: BTreeSet::new(),
         given,
         typed,
     };

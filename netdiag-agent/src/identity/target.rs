@@ -32,11 +32,11 @@ pub struct LinkRef {
 #[derive(Clone, Debug)]
 pub struct Target {
     pub node: NetnsHandle,
-    /// `None`: the node itself is traced.
-    pub pod: Option<NetnsHandle>,
+    /// Empty: the node itself is traced.
+    pub pods: Vec<NetnsHandle>,
     /// Without link-local IPv6 addresses, which mean nothing outside their link.
     pub pod_addresses: Vec<IpAddr>,
-    /// Node-side ends of the pod's veths; in host mode the interface the user named, if it is no uplink.
+    /// Node-side ends of the pods' veths; in host mode the interface the user named, if it is no uplink.
     pub pod_links: Vec<LinkRef>,
     pub uplinks: Vec<LinkRef>,
     /// UDP port of the node's VXLAN device, if it has one; of several the first one's.
@@ -56,17 +56,17 @@ pub fn resolve(selector: &Selector) -> Result<Target, IdentityError> {
         (None, None) => own.clone(),
     };
     let candidates = candidates(&own)?;
-    let (node, pod) = match &selector.interface {
-        Some(interface) => (
-            selected.clone(),
-            pod_behind(&selected, interface, selector, &candidates)?,
-        ),
+    let (node, pods) = match &selector.interface {
+        Some(interface) => {
+            let pod = pod_behind(&selected, interface, selector, &candidates)?;
+            (selected, pod.into_iter().collect())
+        }
         None => match node_of(&selected, &own, &candidates)? {
-            Some(node) => (node, Some(selected)),
-            None => (selected, None),
+            Some(node) => (node, vec![selected]),
+            None => (selected, Vec::new()),
         },
     };
-    target(Scene::read(node, pod, &candidates)?, selector, &own)
+    target(Scene::read(node, pods, &candidates)?, selector, &own)
 }
 
 fn target(
@@ -74,11 +74,18 @@ fn target(
     selector: &Selector,
     own: &NetnsHandle,
 ) -> Result<Target, IdentityError> {
-    if let Some(error) = scene.pod_error.take() {
-        return Err(error);
+    for (netns, error) in std::mem::take(&mut scene.unread) {
+        // Of several, some may end while we look.
+        if scene.pods.len() == 1 {
+            return Err(error);
+        }
+        tracing::warn!("{error}");
+        scene.pods.retain(|pod| pod.netns() != netns);
     }
     let mut picture = scene.picture(selector.uplinks(), own)?;
-    if let (Some(interface), None) = (&selector.interface, &scene.pod) {
+    if let Some(interface) = &selector.interface
+        && scene.pods.is_empty()
+    {
         let chosen = scene.link_ref(scene.index_of(interface)?);
         if !picture.uplinks.contains(&chosen) {
             picture.pod_links.push(chosen);
@@ -96,7 +103,7 @@ fn target(
         deltas,
         blind: picture.blind,
         node: scene.node,
-        pod: scene.pod,
+        pods: scene.pods,
     })
 }
 
@@ -130,7 +137,7 @@ fn node_of(
     if selected.netns() == own.netns() {
         return Ok(None);
     }
-    let scene = Scene::read(selected.clone(), None, candidates)?;
+    let scene = Scene::read(selected.clone(), Vec::new(), candidates)?;
     if scene.peers.values().any(|peer| peer.netns() == own.netns()) {
         return Ok(Some(own.clone()));
     }
@@ -159,7 +166,7 @@ fn pod_behind(
     selector: &Selector,
     candidates: &[NetnsHandle],
 ) -> Result<Option<NetnsHandle>, IdentityError> {
-    let scene = Scene::read(node.clone(), None, candidates)?;
+    let scene = Scene::read(node.clone(), Vec::new(), candidates)?;
     let index = scene.index_of(interface)?;
     let surroundings = scene.surroundings(selector.uplinks())?;
     let uplinks = surroundings.uplinks();

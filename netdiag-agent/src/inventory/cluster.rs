@@ -1,23 +1,35 @@
 //! What Kubernetes and the container runtime say: pods, Services, endpoints, policies; and who had an address when.
 
+mod dated;
+mod objects;
+mod select;
+mod tenants;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::event::{Ktime, Netns, Proto};
+use dated::Dated;
+use tenants::Tenants;
 
-/// Names of objects that are gone are kept for this many of each address: packets in flight still need them.
-const TOMBSTONES: usize = 4;
+pub use objects::{
+    ContainerPort, Endpoint, Machine, Name, Origin, Peer, Pod, Policy, PolicyPort, PolicyRule,
+    Service, ServicePort, Slice, SlicePort, TargetPort, Workload,
+};
+pub use select::{Expression, Labels, Network, Operator, Selector};
 
-/// Names and labels, as in `metadata.labels` or `matchLabels`.
-pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+use crate::event::{Ktime, Netns};
+
+/// Objects that are gone and still remembered, over all kinds.
+const GRAVES: usize = 4096;
 
 /// One object changed, or went.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Replaces the pod of this UID.
+    /// Replaces the pod of this UID; what one origin does not know is kept from the other.
     Pod(Arc<Pod>),
-    PodGone(Arc<str>),
+    /// Gone for this origin. The runtime's word takes the namespace of a pod the API still has, and no more.
+    PodGone(Arc<str>, Origin),
     Service(Arc<Service>),
     ServiceGone(Name),
     /// Replaces the slice of this name; an `Endpoints` object counts as one slice.
@@ -30,246 +42,73 @@ pub enum Change {
     NamespaceGone(Arc<str>),
     Machine(Arc<Machine>),
     MachineGone(Arc<str>),
-    /// Networks that the node's masquerade agent is told to leave alone.
-    NonMasquerade(Vec<Network>),
-    /// The first full list of this kind has been applied.
+    /// Networks that the node's masquerade agent is told to leave alone; `None`: it has no configuration there.
+    NonMasquerade(Option<Vec<Network>>),
+    /// A full list of this kind has been applied.
     Synced(Kind),
+    /// From now on this kind cannot be seen, and why; until it is synced again.
+    Unseen(Kind, Arc<str>),
 }
 
+/// What is listed and watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
+    /// Pods of this node.
+    OwnPods,
+    /// Pods of all other nodes.
     Pods,
     Services,
     Slices,
     Policies,
     Namespaces,
     Machines,
+    MasqueradeConfig,
 }
 
-/// What every namespaced object is found by.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
+impl Kind {
+    /// Every kind, with its name in messages.
+    pub const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::OwnPods, "pods of this node"),
+        (Self::Pods, "pods of other nodes"),
+        (Self::Services, "Services"),
+        (Self::Slices, "EndpointSlices"),
+        (Self::Policies, "NetworkPolicies"),
+        (Self::Namespaces, "Namespaces"),
+        (Self::Machines, "Nodes"),
+        (Self::MasqueradeConfig, "the ip-masq-agent ConfigMap"),
+    ];
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pod {
-    pub uid: Arc<str>,
-    pub name: Name,
-    pub labels: Labels,
-    /// The machine it runs on.
-    pub node: Option<Arc<str>>,
-    /// `status.podIPs`; empty until the sandbox has its network.
-    pub addresses: Vec<IpAddr>,
-    /// Uses the machine's own namespace and addresses.
-    pub host_network: bool,
-    /// What owns it, with the ReplicaSet of a Deployment skipped.
-    pub workload: Option<Workload>,
-    pub ports: Vec<ContainerPort>,
-    /// Condition `Ready`.
-    pub ready: bool,
-    /// Its namespace on this node, where that was found.
-    pub netns: Option<Netns>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Workload {
-    /// `Deployment`, `DaemonSet` …
-    pub kind: Arc<str>,
-    pub name: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerPort {
-    pub name: Option<Arc<str>>,
-    pub proto: Proto,
-    pub port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    pub name: Name,
-    /// All cluster, external and load balancer addresses it answers on; empty when headless.
-    pub addresses: Vec<IpAddr>,
-    /// Empty: somebody else writes its endpoints.
-    pub selector: Labels,
-    pub ports: Vec<ServicePort>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicePort {
-    pub name: Option<Arc<str>>,
-    pub proto: Proto,
-    pub port: u16,
-    pub target: TargetPort,
-    pub node_port: Option<u16>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TargetPort {
-    Number(u16),
-    /// A name in the pod's `ports`.
-    Named(Arc<str>),
-}
-
-/// Part of a Service's endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// Its own name, not the Service's.
-    pub name: Name,
-    /// In the slice's namespace.
-    pub service: Arc<str>,
-    pub ports: Vec<SlicePort>,
-    pub endpoints: Vec<Endpoint>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlicePort {
-    /// The Service port's name.
-    pub name: Option<Arc<str>>,
-    pub proto: Proto,
-    pub port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    pub address: IpAddr,
-    pub ready: bool,
-    /// In the slice's namespace, where it is one.
-    pub pod: Option<Arc<str>>,
-}
-
-/// A NetworkPolicy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    pub name: Name,
-    pub pods: Selector,
-    /// `None`: says nothing about this direction; `Some` of nothing: denies all.
-    pub ingress: Option<Vec<PolicyRule>>,
-    pub egress: Option<Vec<PolicyRule>>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyRule {
-    /// Empty: anybody.
-    pub peers: Vec<Peer>,
-    /// Empty: any port.
-    pub ports: Vec<PolicyPort>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Peer {
-    Block {
-        network: Network,
-        except: Vec<Network>,
-    },
-    /// `namespaces: None` is the policy's own namespace, `pods: None` is every pod there.
-    Pods {
-        namespaces: Option<Selector>,
-        pods: Option<Selector>,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyPort {
-    pub proto: Proto,
-    /// `None`: any.
-    pub port: Option<TargetPort>,
-    /// With a numbered port: up to and including this one.
-    pub end: Option<u16>,
-}
-
-/// A label selector; all of it must hold, so an empty one selects everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector {
-    pub labels: Labels,
-    pub expressions: Vec<Expression>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expression {
-    pub key: Arc<str>,
-    pub operator: Operator,
-    pub values: Vec<Arc<str>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
-}
-
-/// A CIDR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    pub address: IpAddr,
-    pub prefix: u8,
-}
-
-/// A node object of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Machine {
-    pub name: Arc<str>,
-    pub addresses: Vec<IpAddr>,
-    pub pod_networks: Vec<Network>,
+    pub fn name(self) -> &'static str {
+        let named = Self::NAMES.iter().find(|(kind, _)| *kind == self);
+        named.map_or("", |(_, name)| name)
+    }
 }
 
 /// The sum of all changes so far.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     pods: BTreeMap<Arc<str>, Arc<Pod>>,
-    services: BTreeMap<Name, Arc<Service>>,
-    slices: BTreeMap<Name, Arc<Slice>>,
-    policies: BTreeMap<Name, Arc<Policy>>,
+    services: BTreeMap<Name, Dated<Service>>,
+    slices: BTreeMap<Name, Dated<Slice>>,
+    policies: BTreeMap<Name, Dated<Policy>>,
     namespaces: BTreeMap<Arc<str>, Labels>,
     machines: BTreeMap<Arc<str>, Arc<Machine>>,
-    pub non_masquerade: Vec<Network>,
+    non_masquerade: Option<Vec<Network>>,
     synced: Vec<Kind>,
-    /// Who has had an address, oldest first.
-    tenants: BTreeMap<IpAddr, VecDeque<Tenancy>>,
+    unseen: BTreeMap<Kind, Arc<str>>,
+    tenants: Tenants,
     service_addresses: BTreeMap<IpAddr, Name>,
+    by_netns: BTreeMap<Netns, Arc<str>>,
+    graves: VecDeque<Grave>,
 }
 
+/// What is gone, oldest first.
 #[derive(Clone, Debug)]
-struct Tenancy {
-    pod: Arc<Pod>,
-    from: Ktime,
-    until: Option<Ktime>,
-}
-
-impl Selector {
-    pub fn selects(&self, labels: &Labels) -> bool {
-        let equal = |(key, value): (&Arc<str>, &Arc<str>)| labels.get(key) == Some(value);
-        self.labels.iter().all(equal) && self.expressions.iter().all(|one| one.holds(labels))
-    }
-}
-
-impl Expression {
-    fn holds(&self, labels: &Labels) -> bool {
-        let value = labels.get(&self.key);
-        match self.operator {
-            Operator::In => value.is_some_and(|value| self.values.contains(value)),
-            // A pod without the label is not in the set.
-            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
-            Operator::Exists => value.is_some(),
-            Operator::DoesNotExist => value.is_none(),
-        }
-    }
-}
-
-impl Network {
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let bits = |address| match address {
-            IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32_u8),
-            IpAddr::V6(v6) => (u128::from(v6), 128),
-        };
-        let ((own, width), (other, other_width)) = (bits(self.address), bits(address));
-        let shift = 128 - u32::from(self.prefix.min(width));
-        width == other_width && (shift == 128 || own >> shift == other >> shift)
-    }
+enum Grave {
+    Address(IpAddr),
+    Service(Name),
+    Slice(Name),
+    Policy(Name),
 }
 
 impl Cluster {
@@ -277,31 +116,33 @@ impl Cluster {
     pub fn apply(&mut self, at: Ktime, change: Change) {
         match change {
             Change::Pod(pod) => self.pod(at, pod),
-            Change::PodGone(uid) => {
-                if let Some(pod) = self.pods.remove(&uid) {
-                    self.vacate(at, &pod, &[]);
-                }
-            }
+            Change::PodGone(uid, origin) => self.pod_gone(at, &uid, origin),
             Change::Service(service) => {
-                self.forget_service(&service.name);
-                for address in &service.addresses {
-                    self.service_addresses
-                        .insert(*address, service.name.clone());
+                for address in service.addresses() {
+                    self.service_addresses.insert(address, service.name.clone());
                 }
-                self.services.insert(service.name.clone(), service);
+                let from = self.since(at, Kind::Services);
+                set(&mut self.services, &service.name.clone(), from, service);
             }
-            Change::ServiceGone(name) => self.forget_service(&name),
+            Change::ServiceGone(name) => {
+                end(&mut self.services, &name, at);
+                self.bury(Grave::Service(name));
+            }
             Change::Slice(slice) => {
-                self.slices.insert(slice.name.clone(), slice);
+                let from = self.since(at, Kind::Slices);
+                set(&mut self.slices, &slice.name.clone(), from, slice);
             }
             Change::SliceGone(name) => {
-                self.slices.remove(&name);
+                end(&mut self.slices, &name, at);
+                self.bury(Grave::Slice(name));
             }
             Change::Policy(policy) => {
-                self.policies.insert(policy.name.clone(), policy);
+                let from = self.since(at, Kind::Policies);
+                set(&mut self.policies, &policy.name.clone(), from, policy);
             }
             Change::PolicyGone(name) => {
-                self.policies.remove(&name);
+                end(&mut self.policies, &name, at);
+                self.bury(Grave::Policy(name));
             }
             Change::Namespace(name, labels) => {
                 self.namespaces.insert(name, labels);
@@ -317,66 +158,92 @@ impl Cluster {
             }
             Change::NonMasquerade(networks) => self.non_masquerade = networks,
             Change::Synced(kind) => {
+                self.unseen.remove(&kind);
                 if !self.synced.contains(&kind) {
                     self.synced.push(kind);
                 }
             }
+            Change::Unseen(kind, why) => {
+                self.unseen.insert(kind, why);
+            }
+        }
+    }
+
+    /// What is heard before the first full list has been there all along.
+    fn since(&self, at: Ktime, kind: Kind) -> Ktime {
+        if self.synced.contains(&kind) {
+            at
+        } else {
+            Ktime(0)
         }
     }
 
     fn pod(&mut self, at: Ktime, pod: Arc<Pod>) {
-        if let Some(before) = self.pods.insert(Arc::clone(&pod.uid), Arc::clone(&pod)) {
+        let before = self.pods.get(&pod.uid).cloned();
+        let pod = match &before {
+            Some(before) => pod.merged(before),
+            None => pod,
+        };
+        let had = before.map_or_else(Vec::new, |before| {
             self.vacate(at, &before, &pod.addresses);
-        }
-        // Pods of the host network share the machine's addresses: these name the machine.
-        if pod.host_network {
-            return;
-        }
-        for address in &pod.addresses {
-            let tenants = self.tenants.entry(*address).or_default();
-            if let Some(last) = tenants.back_mut()
-                && last.until.is_none()
-            {
-                if last.pod.uid == pod.uid {
-                    last.pod = Arc::clone(&pod);
-                    continue;
+            before.addresses.clone()
+        });
+        // Pods of the host network share the machine's namespace and addresses: these name the machine.
+        if !pod.host_network {
+            if let Some(netns) = pod.netns {
+                self.by_netns.insert(netns, Arc::clone(&pod.uid));
+            }
+            for address in &pod.addresses {
+                if had.contains(address) {
+                    self.tenants.update(*address, &pod);
+                } else {
+                    self.tenants.move_in(at, *address, &pod);
                 }
-                last.until = Some(at);
             }
-            // The first name that is heard of an address also holds for what came before.
-            let from = if tenants.is_empty() { Ktime(0) } else { at };
-            tenants.push_back(Tenancy {
-                pod: Arc::clone(&pod),
-                from,
-                until: None,
-            });
-            if tenants.len() > TOMBSTONES {
-                tenants.pop_front();
-            }
+        }
+        self.pods.insert(Arc::clone(&pod.uid), pod);
+    }
+
+    fn pod_gone(&mut self, at: Ktime, uid: &Arc<str>, origin: Origin) {
+        let Some(pod) = self.pods.remove(uid) else {
+            return;
+        };
+        if let Some(netns) = pod.netns
+            && self.by_netns.get(&netns) == Some(uid)
+        {
+            self.by_netns.remove(&netns);
+        }
+        if pod.origin == Origin::Api && origin == Origin::Runtime {
+            let mut pod = Pod::clone(&pod);
+            pod.netns = None;
+            self.pods.insert(Arc::clone(uid), Arc::new(pod));
+        } else {
+            self.vacate(at, &pod, &[]);
         }
     }
 
     /// The pod no longer has its addresses, but those in `kept`.
     fn vacate(&mut self, at: Ktime, pod: &Pod, kept: &[IpAddr]) {
         for address in pod.addresses.iter().filter(|one| !kept.contains(one)) {
-            let tenants = self.tenants.get_mut(address);
-            if let Some(last) = tenants.and_then(VecDeque::back_mut)
-                && last.pod.uid == pod.uid
-                && last.until.is_none()
-            {
-                last.until = Some(at);
-            }
+            self.tenants.move_out(at, *address, &pod.uid);
+            self.bury(Grave::Address(*address));
         }
     }
 
-    fn forget_service(&mut self, name: &Name) {
-        let Some(before) = self.services.remove(name) else {
+    /// Remembers what is gone, and forgets what has been gone longest.
+    fn bury(&mut self, grave: Grave) {
+        self.graves.push_back(grave);
+        if self.graves.len() <= GRAVES {
             return;
-        };
-        for address in &before.addresses {
-            if self.service_addresses.get(address) == Some(name) {
-                self.service_addresses.remove(address);
+        }
+        match self.graves.pop_front() {
+            Some(Grave::Address(address)) => self.tenants.bury(address),
+            Some(Grave::Service(name)) if forget(&mut self.services, &name) => {
+                self.service_addresses.retain(|_, owner| *owner != name);
             }
+            Some(Grave::Slice(name)) => drop(forget(&mut self.slices, &name)),
+            Some(Grave::Policy(name)) => drop(forget(&mut self.policies, &name)),
+            Some(Grave::Service(_)) | None => {}
         }
     }
 
@@ -387,7 +254,12 @@ impl Cluster {
 
     /// Whether all objects of a kind are known: only then may a rule say that one does not exist.
     pub fn synced(&self, kind: Kind) -> bool {
-        self.synced.contains(&kind)
+        self.synced.contains(&kind) && !self.unseen.contains_key(&kind)
+    }
+
+    /// Kinds that cannot be seen now, and why.
+    pub fn unseen(&self) -> impl Iterator<Item = (Kind, &Arc<str>)> {
+        self.unseen.iter().map(|(kind, why)| (*kind, why))
     }
 
     pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
@@ -396,37 +268,46 @@ impl Cluster {
 
     /// The pod that had this address then; the last one that had it when nobody did.
     pub fn pod_at(&self, address: IpAddr, at: Ktime) -> Option<&Arc<Pod>> {
-        let tenants = self.tenants.get(&address)?;
-        let then = tenants.iter().rev().find(|one| one.from <= at);
-        then.or_else(|| tenants.front()).map(|one| &one.pod)
+        self.tenants.at(address, at)
     }
 
     /// The pod of this namespace on this node, where it has one of its own.
     pub fn pod_in(&self, netns: Netns) -> Option<&Arc<Pod>> {
-        let own = |pod: &&Arc<Pod>| !pod.host_network && pod.netns == Some(netns);
-        self.pods.values().find(own)
+        self.pods.get(self.by_netns.get(&netns)?)
     }
 
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.services.values()
+        self.services.values().filter_map(Dated::now)
     }
 
-    pub fn service(&self, name: &Name) -> Option<&Arc<Service>> {
-        self.services.get(name)
+    pub fn service(&self, name: &Name, at: Ktime) -> Option<&Arc<Service>> {
+        self.services.get(name)?.at(at)
     }
 
-    pub fn service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
-        self.services.get(self.service_addresses.get(&address)?)
+    /// The Service that answered on this address then.
+    pub fn service_at(&self, address: IpAddr, at: Ktime) -> Option<&Arc<Service>> {
+        let service = self.service(self.service_addresses.get(&address)?, at)?;
+        service
+            .addresses()
+            .any(|one| one == address)
+            .then_some(service)
     }
 
-    pub fn slices_of<'a>(&'a self, service: &'a Name) -> impl Iterator<Item = &'a Arc<Slice>> {
-        self.slices.values().filter(|slice| {
+    pub fn slices_of<'a>(
+        &'a self,
+        service: &'a Name,
+        at: Ktime,
+    ) -> impl Iterator<Item = &'a Arc<Slice>> {
+        let slices = self.slices.values().filter_map(move |slice| slice.at(at));
+        slices.filter(|slice| {
             slice.name.namespace == service.namespace && slice.service == service.name
         })
     }
 
-    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
-        self.policies.values()
+    pub fn policies(&self, at: Ktime) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies
+            .values()
+            .filter_map(move |policy| policy.at(at))
     }
 
     pub fn namespace(&self, name: &str) -> Option<&Labels> {
@@ -437,88 +318,38 @@ impl Cluster {
         let mut machines = self.machines.values();
         machines.find(|machine| machine.addresses.contains(&address))
     }
+
+    /// The machine among whose pods' networks the address is.
+    pub fn machine_of_pods_at(&self, address: IpAddr) -> Option<&Arc<Machine>> {
+        let mut machines = self.machines.values();
+        machines.find(|machine| machine.pod_networks.iter().any(|net| net.contains(address)))
+    }
+
+    /// What the masquerade agent is told to leave alone; `None`: nothing is known of such an agent.
+    pub fn non_masquerade(&self) -> Option<&[Network]> {
+        self.non_masquerade.as_deref()
+    }
+}
+
+fn set<T: PartialEq>(all: &mut BTreeMap<Name, Dated<T>>, name: &Name, from: Ktime, object: Arc<T>) {
+    let versions = all.entry(name.clone()).or_insert_with(Dated::new);
+    versions.set(from, Some(object));
+}
+
+fn end<T: PartialEq>(all: &mut BTreeMap<Name, Dated<T>>, name: &Name, at: Ktime) {
+    if let Some(versions) = all.get_mut(name) {
+        versions.set(at, None);
+    }
+}
+
+/// Whether it was still gone, and is now forgotten.
+fn forget<T: PartialEq>(all: &mut BTreeMap<Name, Dated<T>>, name: &Name) -> bool {
+    let gone = all.get(name).is_some_and(|one| one.now().is_none());
+    if gone {
+        all.remove(name);
+    }
+    gone
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(uid: &str, address: &str) -> Arc<Pod> {
-        Arc::new(Pod {
-            uid: uid.into(),
-            name: Name {
-                namespace: "default".into(),
-                name: uid.into(),
-            },
-            labels: Labels::new(),
-            node: None,
-            addresses: vec![address.parse().unwrap()],
-            host_network: false,
-            workload: None,
-            ports: Vec::new(),
-            ready: true,
-            netns: None,
-        })
-    }
-
-    #[test]
-    fn an_address_has_the_name_it_had_at_the_time() {
-        let mut cluster = Cluster::default();
-        let address = "10.0.0.1".parse().unwrap();
-        let name = |cluster: &Cluster, at| {
-            let pod = cluster.pod_at(address, Ktime(at)).unwrap();
-            pod.uid.to_string()
-        };
-        cluster.apply(Ktime(10), Change::Pod(pod("a", "10.0.0.1")));
-        cluster.apply(Ktime(20), Change::PodGone("a".into()));
-        cluster.apply(Ktime(30), Change::Pod(pod("b", "10.0.0.1")));
-        let told: Vec<_> = [5, 15, 25, 35].map(|at| name(&cluster, at)).into();
-        assert_eq!(told, ["a", "a", "a", "b"]);
-    }
-
-    #[test]
-    fn an_address_taken_over_before_the_old_owner_is_reported_gone() {
-        let mut cluster = Cluster::default();
-        let address = "10.0.0.1".parse().unwrap();
-        cluster.apply(Ktime(10), Change::Pod(pod("a", "10.0.0.1")));
-        cluster.apply(Ktime(20), Change::Pod(pod("b", "10.0.0.1")));
-        cluster.apply(Ktime(30), Change::PodGone("a".into()));
-        assert_eq!(&*cluster.pod_at(address, Ktime(15)).unwrap().uid, "a");
-        assert_eq!(&*cluster.pod_at(address, Ktime(40)).unwrap().uid, "b");
-    }
-
-    #[test]
-    fn networks_contain_their_own_family_only() {
-        let network = |address: &str, prefix| Network {
-            address: address.parse().unwrap(),
-            prefix,
-        };
-        let within = |network: Network, address: &str| network.contains(address.parse().unwrap());
-        assert!(within(network("10.1.0.0", 16), "10.1.255.1"));
-        assert!(!within(network("10.1.0.0", 16), "10.2.0.1"));
-        assert!(within(network("0.0.0.0", 0), "203.0.113.9"));
-        assert!(!within(network("0.0.0.0", 0), "2001:db8::1"));
-        assert!(within(network("2001:db8::", 32), "2001:db8:1::1"));
-        assert!(within(network("192.0.2.1", 32), "192.0.2.1"));
-    }
-
-    #[test]
-    fn a_missing_label_is_not_in_a_set() {
-        let expression = |operator, values: &[&str]| Selector {
-            labels: Labels::new(),
-            expressions: vec![Expression {
-                key: "app".into(),
-                operator,
-                values: values.iter().map(|value| (*value).into()).collect(),
-            }],
-        };
-        let none = Labels::new();
-        let web = Labels::from([("app".into(), "web".into())]);
-        assert!(expression(Operator::NotIn, &["web"]).selects(&none));
-        assert!(!expression(Operator::NotIn, &["web"]).selects(&web));
-        assert!(expression(Operator::In, &["db", "web"]).selects(&web));
-        assert!(!expression(Operator::Exists, &[]).selects(&none));
-        assert!(expression(Operator::DoesNotExist, &[]).selects(&none));
-        assert!(Selector::default().selects(&none));
-    }
-}
+mod tests;

@@ -32,8 +32,8 @@ pub struct Watch {
     pub node: Option<PathBuf>,
     /// Get the TC programs.
     pub interfaces: Vec<WatchInterface>,
-    /// The pod whose traffic is asked for.
-    pub pod: Option<Netns>,
+    /// The pods whose traffic is asked for.
+    pub pods: Vec<Netns>,
     /// Namespaces of the other pods.
     pub namespaces: Vec<Netns>,
     /// Flows from and to these are followed.
@@ -140,8 +140,8 @@ impl Session {
         for netns in &watch.namespaces {
             self.filter.add_pod(*netns)?;
         }
-        if let Some(netns) = watch.pod {
-            self.filter.add_traced(netns)?;
+        for netns in &watch.pods {
+            self.filter.add_traced(*netns)?;
         }
         // Last, because a watched namespace may be the node's own.
         self.filter.add_node(node_netns(watch.node.as_deref())?)?;

@@ -1,5 +1,7 @@
 //! Any input the engine can get, for property tests.
 
+mod cluster;
+
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
@@ -218,6 +220,10 @@ fn delta() -> impl Strategy<Value = Delta> {
         }),
         (netns(), vec(conntrack(), 0..3))
             .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),
+        (any::<u64>(), cluster::change()).prop_map(|(at, change)| Delta::Cluster {
+            at: Ktime(at),
+            change
+        }),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! The lines of a recording: mirrors of the engine's input types, which know no serde.
 
+mod cluster;
 mod event;
 mod inventory;
 
@@ -219,6 +220,10 @@ pub(super) enum Delta {
     Connections {
         netns: u32,
         entries: Vec<Conntrack>,
+    },
+    Cluster {
+        at: u64,
+        change: cluster::Change,
     },
 }
 

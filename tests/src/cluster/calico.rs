@@ -42,7 +42,9 @@ pub fn protect(vault: IpAddr, port: u16, auditor: IpAddr) -> Result<()> {
 fn interface(pod: IpAddr) -> Result<String> {
     let said = run("ip", &["-o", "route", "get", &pod.to_string()], "")?;
     let mut words = said.split_whitespace().skip_while(|word| *word != "dev");
-    let device = words.nth(1).with_context(|| format!("no device in {said}"))?;
+    let device = words
+        .nth(1)
+        .with_context(|| format!("no device in {said}"))?;
     ensure!(
         device != BRIDGE,
         "pod {pod} is attached to the bridge, not point to point: the runtime had not yet read its configuration"
@@ -70,8 +72,14 @@ fn rules(vault: &str, auditor: &str, port: u16) -> String {
     chain(
         "cali-FORWARD",
         &[
-            format!("{} -j MARK --set-xmark 0x0/0xe0000", comment("cali:vjrMJCRpqwy5oRoX")),
-            format!("-o veth+ {} -j cali-to-wl-dispatch", comment("cali:jxvuJjmmRV135nVu")),
+            format!(
+                "{} -j MARK --set-xmark 0x0/0xe0000",
+                comment("cali:vjrMJCRpqwy5oRoX")
+            ),
+            format!(
+                "-o veth+ {} -j cali-to-wl-dispatch",
+                comment("cali:jxvuJjmmRV135nVu")
+            ),
             format!(
                 "{} {} -m mark --mark 0x10000/0x10000 -j ACCEPT",
                 comment("cali:0-8Zp3xRjZrQ7LkZ"),
@@ -82,30 +90,58 @@ fn rules(vault: &str, auditor: &str, port: u16) -> String {
     chain(
         "cali-to-wl-dispatch",
         &[
-            format!("-o {vault} {} -g cali-tw-{vault}", comment("cali:RAM0zYSVDq4P7HZr")),
-            format!("-o {auditor} {} -g cali-tw-{auditor}", comment("cali:PcO1cTnUhWm8FNPy")),
-            format!("{} {} -j DROP", comment("cali:MyY4YG0eCpcBrlTo"), comment("\"Unknown interface\"")),
+            format!(
+                "-o {vault} {} -g cali-tw-{vault}",
+                comment("cali:RAM0zYSVDq4P7HZr")
+            ),
+            format!(
+                "-o {auditor} {} -g cali-tw-{auditor}",
+                comment("cali:PcO1cTnUhWm8FNPy")
+            ),
+            format!(
+                "{} {} -j DROP",
+                comment("cali:MyY4YG0eCpcBrlTo"),
+                comment("\"Unknown interface\"")
+            ),
         ],
     );
     chain(
         &format!("cali-tw-{auditor}"),
         &[
             format!("{} {established}", comment("cali:6cVxS7yBmtNzKiGQ")),
-            format!("{} -j cali-pri-kns.locked", comment("cali:gLh3Y5o2xbWm1Jzt")),
+            format!(
+                "{} -j cali-pri-kns.locked",
+                comment("cali:gLh3Y5o2xbWm1Jzt")
+            ),
         ],
     );
     chain(
         "cali-pri-kns.locked",
-        &[format!("{} -j MARK --set-xmark 0x10000/0x10000", comment("cali:WqgznqAQ-uYV0oBx"))],
+        &[format!(
+            "{} -j MARK --set-xmark 0x10000/0x10000",
+            comment("cali:WqgznqAQ-uYV0oBx")
+        )],
     );
     chain(
         &format!("cali-tw-{vault}"),
         &[
             format!("{} {established}", comment("cali:bpPUaRg6WuxM1tPW")),
-            format!("{} -m conntrack --ctstate INVALID -j DROP", comment("cali:NM2TMyLVzEwBrYi-")),
-            format!("{} -j MARK --set-xmark 0x0/0x10000", comment("cali:AxOLZvVeYkIyNRLn")),
-            format!("{} -j MARK --set-xmark 0x0/0x20000", comment("cali:PwqeVmpV3ZnUfXSf")),
-            format!("{} -m mark --mark 0x0/0x20000 -j {POLICY}", comment("cali:0Hv0FXPYTkvKXqDb")),
+            format!(
+                "{} -m conntrack --ctstate INVALID -j DROP",
+                comment("cali:NM2TMyLVzEwBrYi-")
+            ),
+            format!(
+                "{} -j MARK --set-xmark 0x0/0x10000",
+                comment("cali:AxOLZvVeYkIyNRLn")
+            ),
+            format!(
+                "{} -j MARK --set-xmark 0x0/0x20000",
+                comment("cali:PwqeVmpV3ZnUfXSf")
+            ),
+            format!(
+                "{} -m mark --mark 0x0/0x20000 -j {POLICY}",
+                comment("cali:0Hv0FXPYTkvKXqDb")
+            ),
             format!(
                 "{} {} -m mark --mark 0x10000/0x10000 -j RETURN",
                 comment("cali:0UmvRRDmQLtCuXLe"),

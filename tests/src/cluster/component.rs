@@ -22,7 +22,10 @@ pub struct Killed {
 pub fn kill_hard(name: &'static str, script: PathBuf) -> Result<Killed> {
     let file = format!("/run/{name}.pid");
     let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
-    let number = text.trim().parse().with_context(|| format!("read {file}"))?;
+    let number = text
+        .trim()
+        .parse()
+        .with_context(|| format!("read {file}"))?;
     let pid = Pid::from_raw(number);
     kill(pid, Signal::SIGKILL).with_context(|| format!("kill {name}"))?;
     let killed = Killed {

@@ -60,7 +60,9 @@ impl Try {
         };
         let step = &self.attempt.step;
         let wrong = self.names.iter().filter(|(pointer, expected)| {
-            verdict.pointer(pointer).is_none_or(|value| !has(value, expected))
+            verdict
+                .pointer(pointer)
+                .is_none_or(|value| !has(value, expected))
         });
         let mut complaints: Vec<_> = wrong
             .map(|(pointer, expected)| {
@@ -69,7 +71,10 @@ impl Try {
             })
             .collect();
         let text = verdict.to_string();
-        let unsaid = self.says.iter().filter(|words| !text.contains(words.as_str()));
+        let unsaid = self
+            .says
+            .iter()
+            .filter(|words| !text.contains(words.as_str()));
         complaints.extend(unsaid.map(|words| format!("{step}: nothing says {words:?}")));
         complaints
     }
@@ -106,12 +111,18 @@ pub fn of(done: &Done, attempts: &[Try]) -> Vec<String> {
     for (one, answer) in attempts.iter().zip(&done.answers) {
         let Attempt { step, answers, .. } = &one.attempt;
         if !answers.contains(answer) {
-            complaints.push(format!("{step}: the sender saw {answer}, expected {answers:?}"));
+            complaints.push(format!(
+                "{step}: the sender saw {answer}, expected {answers:?}"
+            ));
         }
     }
     let plain: Vec<_> = attempts.iter().map(|one| one.attempt.clone()).collect();
     complaints.extend(check::verdicts(&plain, &done.verdicts, &[]));
-    complaints.extend(attempts.iter().flat_map(|one| one.complaints(&done.verdicts)));
+    complaints.extend(
+        attempts
+            .iter()
+            .flat_map(|one| one.complaints(&done.verdicts)),
+    );
     if done.ended.stderr.contains("panicked") {
         complaints.push("it panicked".to_owned());
     }

@@ -27,9 +27,15 @@ pub fn run(cluster: Cluster, names: &[String]) -> Result<bool> {
     let chosen = chosen(names)?;
     let started = Instant::now();
     let stage = Stage::build(cluster.kubeconfig, cluster.start_scripts)?;
-    println!("the stage is set after {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "the stage is set after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     let rows: Vec<_> = chosen.into_iter().map(|one| row(one, &stage)).collect();
-    println!("\n{:<20} {:<7} {:>7}  what is tried", "scenario", "result", "time");
+    println!(
+        "\n{:<20} {:<7} {:>7}  what is tried",
+        "scenario", "result", "time"
+    );
     for Row {
         scenario: Scenario { name, about, .. },
         took,
@@ -37,7 +43,10 @@ pub fn run(cluster: Cluster, names: &[String]) -> Result<bool> {
     } in &rows
     {
         let result = if *passed { "ok" } else { "FAILED" };
-        println!("{name:<20} {result:<7} {:>5.1} s  {about}", took.as_secs_f64());
+        println!(
+            "{name:<20} {result:<7} {:>5.1} s  {about}",
+            took.as_secs_f64()
+        );
     }
     let passed = rows.iter().filter(|row| row.passed).count();
     let failed = rows.len() - passed;
@@ -63,7 +72,10 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
     let find = |name: &String| SCENARIOS.iter().find(|one| one.name == name.as_str());
     if let Some(unknown) = names.iter().find(|name| find(name).is_none()) {
         let known: Vec<_> = SCENARIOS.iter().map(|one| one.name).collect();
-        bail!("no scenario is called {unknown}; there are {}", known.join(", "));
+        bail!(
+            "no scenario is called {unknown}; there are {}",
+            known.join(", ")
+        );
     }
     let all = || SCENARIOS.iter().collect();
     Ok(if names.is_empty() {

@@ -80,7 +80,9 @@ impl Stage {
 
     /// The cluster address of a Service.
     pub fn service(&self, namespace: &str, name: &str) -> Result<SocketAddr> {
-        let service = self.kubectl.get(&format!("service {name} -n {namespace}"))?;
+        let service = self
+            .kubectl
+            .get(&format!("service {name} -n {namespace}"))?;
         let address = text(&service, "/spec/clusterIP");
         let address: IpAddr = address
             .parse()

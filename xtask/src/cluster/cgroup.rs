@@ -9,7 +9,11 @@ use anyhow::{Context, Result, bail};
 /// Every mounted hierarchy, v1 and v2.
 pub fn hierarchies() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    mounts.lines().filter_map(hierarchy).map(PathBuf::from).collect()
+    mounts
+        .lines()
+        .filter_map(hierarchy)
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// The mount point in a line of /proc/mounts, if it is a hierarchy where everybody looks for it.

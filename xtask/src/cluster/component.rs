@@ -26,7 +26,8 @@ impl Component {
     pub fn start(&self, node: &Node) -> Result<()> {
         let name = self.name;
         let script = node.place.file(&format!("start/{name}"));
-        fs::write(&script, self.script(node)).with_context(|| format!("write {}", script.display()))?;
+        fs::write(&script, self.script(node))
+            .with_context(|| format!("write {}", script.display()))?;
         sh::output(node.command("sh").arg(&script)).with_context(|| format!("start {name}"))?;
         if self.serves.is_empty() {
             return Ok(());
@@ -45,7 +46,10 @@ impl Component {
             return Ok(true);
         }
         let name = self.name;
-        if node.script(&format!("kill -0 $(cat /run/{name}.pid)")).is_err() {
+        if node
+            .script(&format!("kill -0 $(cat /run/{name}.pid)"))
+            .is_err()
+        {
             bail!("{name} has ended");
         }
         Ok(false)

@@ -121,7 +121,10 @@ fn kubelet(place: &Place, program: String) -> Vec<String> {
         "--cert-dir=/var/lib/kubelet/pki",
         "--container-runtime=remote",
     ]));
-    command.push(format!("--container-runtime-endpoint={}", config::CRI_SOCKET));
+    command.push(format!(
+        "--container-runtime-endpoint={}",
+        config::CRI_SOCKET
+    ));
     command.push(format!("--hostname-override={}", place.name()));
     command.push(format!("--node-ip={NODE}"));
     command

@@ -59,9 +59,12 @@ fn end(place: &Place) -> Result<()> {
         // Already gone is what we want.
         let _ = sh::output(Command::new("kill").args(["-9", &process.pid.to_string()]));
     };
-    let (first, others): (Vec<_>, Vec<_>) = processes(place)?.into_iter().partition(|one| one.first);
+    let (first, others): (Vec<_>, Vec<_>) =
+        processes(place)?.into_iter().partition(|one| one.first);
     first.iter().for_each(kill);
     // The `unshare` that waits for it ends by itself, unless it never got that far.
     others.iter().filter(|_| first.is_empty()).for_each(kill);
-    wait("the end of the node's processes", || Ok(processes(place)?.is_empty()))
+    wait("the end of the node's processes", || {
+        Ok(processes(place)?.is_empty())
+    })
 }

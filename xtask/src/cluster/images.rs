@@ -74,7 +74,11 @@ fn archive(image: &Image, folder: &Path) -> Result<PathBuf> {
     );
     fs::write(folder.join("manifest.json"), manifest).with_context(act)?;
     let archive = folder.join("image.tar");
-    tar(folder, &archive, &["manifest.json", "config.json", "layer.tar"])?;
+    tar(
+        folder,
+        &archive,
+        &["manifest.json", "config.json", "layer.tar"],
+    )?;
     Ok(archive)
 }
 

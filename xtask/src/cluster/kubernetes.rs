@@ -37,7 +37,10 @@ fn folder() -> PathBuf {
 /// The folder of the programs: from the cache, else built.
 pub fn programs() -> Result<PathBuf> {
     let folder = folder();
-    if PROGRAMS.iter().all(|program| folder.join(program).is_file()) {
+    if PROGRAMS
+        .iter()
+        .all(|program| folder.join(program).is_file())
+    {
         return Ok(folder);
     }
     let started = Instant::now();
@@ -48,7 +51,10 @@ pub fn programs() -> Result<PathBuf> {
     let cleared = fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()));
     built.with_context(|| format!("build kubernetes {VERSION}"))?;
     cleared?;
-    println!("kubernetes {VERSION}: built in {:.0} s", started.elapsed().as_secs_f64());
+    println!(
+        "kubernetes {VERSION}: built in {:.0} s",
+        started.elapsed().as_secs_f64()
+    );
     Ok(folder)
 }
 
@@ -57,9 +63,9 @@ pub fn cannot_build() -> Option<String> {
     if folder().is_dir() {
         return None;
     }
-    sh::find("apt-get")
-        .is_none()
-        .then(|| "kubernetes is built from a Debian source package, and there is no apt-get".to_owned())
+    sh::find("apt-get").is_none().then(|| {
+        "kubernetes is built from a Debian source package, and there is no apt-get".to_owned()
+    })
 }
 
 /// Downloads, unpacks and compiles; returns the folder with the programs.
@@ -71,12 +77,21 @@ fn build(work: &Path) -> Result<PathBuf> {
         .with_context(|| format!("Debian {SUITE} has no source package of kubernetes {VERSION}"))?;
     sh::output(
         apt.command("apt-get")
-            .args(["source", "--download-only", &format!("kubernetes={revision}")])
+            .args([
+                "source",
+                "--download-only",
+                &format!("kubernetes={revision}"),
+            ])
             .current_dir(work),
     )?;
     let description = find(work, "dsc")?;
     let tree = work.join("src");
-    sh::output(Command::new("dpkg-source").arg("-x").arg(&description).arg(&tree))?;
+    sh::output(
+        Command::new("dpkg-source")
+            .arg("-x")
+            .arg(&description)
+            .arg(&tree),
+    )?;
     repair(&tree)?;
     compile(work, &tree)?;
     Ok(tree.join("_output/local/bin/linux/amd64"))
@@ -118,7 +133,10 @@ fn compile(work: &Path, tree: &Path) -> Result<()> {
     std::os::unix::fs::symlink("../../..", place.join("kubernetes"))
         .with_context(|| format!("link the tree into {}", place.display()))?;
     let path = std::env::var("PATH").unwrap_or_default();
-    let what: Vec<_> = PROGRAMS.iter().map(|program| format!("cmd/{program}")).collect();
+    let what: Vec<_> = PROGRAMS
+        .iter()
+        .map(|program| format!("cmd/{program}"))
+        .collect();
     let mut make = Command::new("make");
     make.arg(format!("WHAT={}", what.join(" ")));
     make.current_dir(tree)
@@ -145,15 +163,25 @@ fn keep(output: &Path, work: &Path, folder: &Path) -> Result<()> {
             .with_context(|| format!("the build left no {}", built.display()))?;
     }
     match fs::rename(&complete, folder) {
-        Err(_) if PROGRAMS.iter().all(|program| folder.join(program).is_file()) => Ok(()),
-        renamed => renamed.with_context(|| format!("rename {} to {}", complete.display(), folder.display())),
+        Err(_)
+            if PROGRAMS
+                .iter()
+                .all(|program| folder.join(program).is_file()) =>
+        {
+            Ok(())
+        }
+        renamed => renamed
+            .with_context(|| format!("rename {} to {}", complete.display(), folder.display())),
     }
 }
 
 fn find(folder: &Path, extension: &str) -> Result<PathBuf> {
     let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
     let paths = entries.flatten().map(|entry| entry.path());
-    match paths.into_iter().find(|path| path.extension().is_some_and(|found| found == extension)) {
+    match paths
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|found| found == extension))
+    {
         Some(path) => Ok(path),
         None => bail!("no .{extension} file in {}", folder.display()),
     }

@@ -24,13 +24,17 @@ impl Node {
     pub fn start(place: Place) -> Result<Self> {
         let ready = place.file("ready");
         let _ = fs::remove_file(&ready);
-        let log = fs::File::create(place.file("log/init.log")).context("create the log of the node")?;
+        let log =
+            fs::File::create(place.file("log/init.log")).context("create the log of the node")?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--net", "--pid", "--uts", "--fork"]);
         command.args(["--propagation", "private", "--mount-proc"]);
         command.args(["sh", "-c", INIT]).arg(marker(&place));
         command.arg(place.root()).arg(place.name());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         // Ctrl-C in the terminal is for us, not for the node.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut unshare = command.spawn().context("start unshare")?;
@@ -38,7 +42,10 @@ impl Node {
         while !ready.exists() {
             if let Some(status) = unshare.try_wait().context("wait for unshare")? {
                 let said = fs::read_to_string(place.file("log/init.log")).unwrap_or_default();
-                bail!("the node's first process ended with {status}: {}", said.trim());
+                bail!(
+                    "the node's first process ended with {status}: {}",
+                    said.trim()
+                );
             }
             if Instant::now() > deadline {
                 bail!("the node's first process was not ready after 10 s");
@@ -77,10 +84,15 @@ impl Node {
     pub fn how_to_reach(&self) {
         let init = self.init;
         println!("KUBECONFIG={}", self.place.text("admin.conf"));
-        println!("CRI socket   /proc/{init}/root/run/containerd/containerd.sock (on the node: unix:///run/containerd/containerd.sock)");
+        println!(
+            "CRI socket   /proc/{init}/root/run/containerd/containerd.sock (on the node: unix:///run/containerd/containerd.sock)"
+        );
         println!("netns        /proc/{init}/ns/net");
         println!("logs         {}", self.place.text("log"));
-        println!("on the node  nsenter --target {init} --mount --net --pid --uts -- kubectl --kubeconfig {} get pods -A", self.place.text("admin.conf"));
+        println!(
+            "on the node  nsenter --target {init} --mount --net --pid --uts -- kubectl --kubeconfig {} get pods -A",
+            self.place.text("admin.conf")
+        );
     }
 }
 
@@ -96,13 +108,20 @@ pub fn processes(place: &Place) -> Result<Vec<Process>> {
     let marker = marker(place);
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("list /proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         let Ok(line) = fs::read(entry.path().join("cmdline")) else {
             continue;
         };
-        if line.split(|byte| *byte == 0).any(|word| word == marker.as_bytes()) {
+        if line
+            .split(|byte| *byte == 0)
+            .any(|word| word == marker.as_bytes())
+        {
             let first = is_first(&entry.path());
             found.push(Process { pid, first });
         }

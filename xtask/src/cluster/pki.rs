@@ -15,14 +15,21 @@ const DAYS: &str = "30";
 pub fn make(place: &Place) -> Result<()> {
     let folder = place.file("pki");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let authority = "basicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n";
+    let authority =
+        "basicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n";
     certificate(place, "ca", "CN = netdiag", authority, None)?;
     let server = format!(
         "basicConstraints = CA:FALSE\nextendedKeyUsage = serverAuth\n\
          subjectAltName = IP:{NODE},IP:127.0.0.1,IP:{API_SERVICE},DNS:localhost,DNS:kubernetes,\
          DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local\n"
     );
-    certificate(place, "apiserver", "CN = kube-apiserver", &server, Some("ca"))?;
+    certificate(
+        place,
+        "apiserver",
+        "CN = kube-apiserver",
+        &server,
+        Some("ca"),
+    )?;
     // As whom the API server speaks to the kubelet, for logs and exec.
     let client = "basicConstraints = CA:FALSE\nextendedKeyUsage = clientAuth\n";
     let subject = "O = system:masters\nCN = kube-apiserver";
@@ -54,9 +61,8 @@ fn certificate(
     let mut words = vec!["req", "-x509", "-config", &request, "-days", DAYS, "-nodes"];
     words.extend(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     words.extend(["-keyout", &key, "-out", &certificate]);
-    let authority = signed_by.map(|name| {
-        ["crt", "key"].map(|kind| place.text(&format!("pki/{name}.{kind}")))
-    });
+    let authority =
+        signed_by.map(|name| ["crt", "key"].map(|kind| place.text(&format!("pki/{name}.{kind}"))));
     if let Some([certificate, key]) = &authority {
         words.extend(["-CA", certificate, "-CAkey", key]);
     }
@@ -73,5 +79,7 @@ pub fn token() -> Result<String> {
     fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("read /dev/urandom")?;
-    Ok(bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+    Ok(bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }

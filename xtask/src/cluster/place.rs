@@ -36,7 +36,10 @@ impl Place {
 
     /// Unique on this machine, the same each time: what a crashed run left is found again by it.
     pub fn name(&self) -> String {
-        format!("netdiag-{:08x}", fnv1a(self.root.to_string_lossy().as_bytes()))
+        format!(
+            "netdiag-{:08x}",
+            fnv1a(self.root.to_string_lossy().as_bytes())
+        )
     }
 }
 

@@ -40,13 +40,18 @@ fn scenarios(args: &Args) -> Result<Tally> {
     if !args.keep && !was_up {
         down::down(&node.place)?;
     }
-    println!("up, test and down took {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "up, test and down took {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     tally
 }
 
 fn on(node: &Node, names: &[String]) -> Result<Tally> {
     let mut command = node.command(sh::target().join("debug/netdiag-cluster"));
-    command.arg("--kubeconfig").arg(node.place.file("admin.conf"));
+    command
+        .arg("--kubeconfig")
+        .arg(node.place.file("admin.conf"));
     command.arg("--start-scripts").arg(node.place.file("start"));
     command.args(names);
     let mut tally = Tally::default();

@@ -44,7 +44,10 @@ pub fn up() -> Result<Node> {
     let started = Instant::now();
     match start(place, &programs) {
         Ok(node) => {
-            println!("the cluster is up after {:.1} s", started.elapsed().as_secs_f64());
+            println!(
+                "the cluster is up after {:.1} s",
+                started.elapsed().as_secs_f64()
+            );
             Ok(node)
         }
         Err(error) => {
@@ -57,7 +60,12 @@ pub fn up() -> Result<Node> {
 
 fn is_ready(node: &Node) -> bool {
     let mut kubectl = node.command("kubectl");
-    kubectl.args(["--request-timeout=5s", "wait", "--for=condition=Ready", "--timeout=5s"]);
+    kubectl.args([
+        "--request-timeout=5s",
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=5s",
+    ]);
     sh::output(kubectl.arg(format!("node/{}", node.place.name()))).is_ok()
 }
 
@@ -127,7 +135,9 @@ fn write(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
     if let Err(error) = written {
         bail!("write {}: {error}", path.display());
     }

@@ -82,6 +82,20 @@ const LAYERS: &[Layer] = &[
         "replay",
         &["engine", "event", "inventory", "recording", "verdict"],
     ),
+    edge("store", &["export"]),
+    // The node mode, without the traces themselves: settings, service, metrics, budget.
+    edge(
+        "agent",
+        &[
+            "event",
+            "export",
+            "identity",
+            "inventory",
+            "store",
+            "verdict",
+        ],
+    ),
+    edge("privilege", &[]),
     edge("cli", &["event", "export"]),
     edge("app", ANY),
     edge("lib", ANY),

@@ -221,7 +221,7 @@ async fn once<T>(
 }
 
 /// The outer errors of a chain say no more than that something failed.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

@@ -1,3 +1,10 @@
-//! The Kubernetes API: who to ask, and how.
+//! The Kubernetes API: who to ask, and how; and the names it knows.
 
 pub mod client;
+mod intern;
+mod masquerade;
+pub mod names;
+mod prune;
+mod reflect;
+
+pub use reflect::Pace;

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use crate::cluster::component::Killed;
+use super::{delivered, ghost, web};
 use crate::cluster::Scenario;
-use crate::cluster::judge::{judge};
+use crate::cluster::component::Killed;
+use crate::cluster::judge::judge;
 use crate::cluster::stage::{CLIENT, NAMESPACE, Stage};
 use crate::cluster::trace::Trace;
-use super::{delivered, ghost, web};
 
 pub const KILLED: Scenario = Scenario {
     name: "apiserver_killed",

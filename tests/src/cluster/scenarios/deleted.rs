@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
+use super::{delivered, tcp, web};
 use crate::cluster::Scenario;
 use crate::cluster::judge::{Try, fail, judge, of};
 use crate::cluster::kubectl::until;
 use crate::cluster::stage::{CLIENT, NAMESPACE, Stage};
 use crate::cluster::trace::Trace;
-use super::{delivered, tcp, web};
 use crate::scenario::{Attempt, Expect};
 use crate::step::{Answer, Kind};
 
@@ -76,14 +76,18 @@ fn traced(stage: &Stage) -> Result<()> {
 
 fn make(stage: &Stage, name: &str) -> Result<std::net::IpAddr> {
     stage.kubectl.apply(&MANIFEST.replace("NAME", name))?;
-    stage.kubectl.wait(&format!("--for=condition=Ready pod/{name} -n {NAMESPACE}"))?;
+    stage
+        .kubectl
+        .wait(&format!("--for=condition=Ready pod/{name} -n {NAMESPACE}"))?;
     stage.pod_ip(NAMESPACE, name)
 }
 
 /// Deletes it and waits until its address is nobody's.
 fn delete(stage: &Stage, name: &str) -> Result<()> {
     let pid = stage.pid(NAMESPACE, name)?;
-    stage.kubectl.run(&format!("delete pod {name} -n {NAMESPACE} --wait=false"))?;
+    stage
+        .kubectl
+        .run(&format!("delete pod {name} -n {NAMESPACE} --wait=false"))?;
     until(&format!("pod {name} has no process"), || {
         !std::path::Path::new("/proc").join(pid.to_string()).exists()
     })?;

@@ -1,10 +1,10 @@
 //! Out of the cluster.
 
+use super::delivered;
 use crate::cluster::Scenario;
 use crate::cluster::judge::judge;
 use crate::cluster::stage::{BEYOND, POD_PORT};
 use crate::cluster::trace::Trace;
-use super::{delivered};
 
 pub const SCENARIO: Scenario = Scenario {
     name: "egress",

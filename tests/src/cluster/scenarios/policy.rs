@@ -1,9 +1,9 @@
 //! A NetworkPolicy, enforced by the rules of a policy engine.
 
+use super::{FORWARD, tcp};
 use crate::cluster::Scenario;
 use crate::cluster::judge::{Try, judge};
 use crate::cluster::trace::Trace;
-use super::{FORWARD, tcp};
 use crate::scenario::{Attempt, Expect};
 use crate::step::{Answer, Kind};
 

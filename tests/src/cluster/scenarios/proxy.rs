@@ -4,11 +4,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::tcp;
 use crate::cluster::Scenario;
 use crate::cluster::judge::{fail, of};
 use crate::cluster::stage::{NAMESPACE, Stage};
 use crate::cluster::trace::Trace;
-use super::{tcp};
 use crate::scenario::Expect;
 use crate::step::Answer;
 
@@ -21,8 +21,13 @@ pub const SCENARIO: Scenario = Scenario {
 fn run(stage: &Stage) -> Result<()> {
     let to = stage.service(NAMESPACE, "web")?;
     let killed = stage.kill("kube-proxy")?;
-    let flushed = Command::new("iptables").args(["-w", "-t", "nat", "-F", "KUBE-SERVICES"]).status();
-    ensure!(flushed.context("run iptables")?.success(), "flush KUBE-SERVICES");
+    let flushed = Command::new("iptables")
+        .args(["-w", "-t", "nat", "-F", "KUBE-SERVICES"])
+        .status();
+    ensure!(
+        flushed.context("run iptables")?.success(),
+        "flush KUBE-SERVICES"
+    );
     let mut expect = Expect::no_answer(&["KUBE_PROXY_RULES_MISSING"]);
     // That the rules are missing is no inference; what becomes of the packet beyond is.
     expect.confidences = &["PROVEN", "INFERRED"];
@@ -36,7 +41,9 @@ fn run(stage: &Stage) -> Result<()> {
         let rules = Command::new("iptables-save").args(["-t", "nat"]).output();
         rules.is_ok_and(|rules| {
             let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
-            let mut dispatch = rules.lines().filter(|line| line.starts_with("-A KUBE-SERVICES"));
+            let mut dispatch = rules
+                .lines()
+                .filter(|line| line.starts_with("-A KUBE-SERVICES"));
             dispatch.any(|line| line.contains(&rule))
         })
     })?;

@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::{delivered, ghost};
 use crate::cluster::Scenario;
 use crate::cluster::judge::{fail, of};
 use crate::cluster::kubectl::until;
 use crate::cluster::stage::{NAMESPACE, Stage};
 use crate::cluster::trace::Trace;
-use super::{delivered, ghost};
 
 /// May look at the one pod, and at nothing else.
 const MANIFEST: &str = "

@@ -4,12 +4,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::{delivered, web};
+use crate::check::text;
 use crate::cluster::Scenario;
 use crate::cluster::judge::judge;
 use crate::cluster::stage::{CLIENT, NAMESPACE, POD_PORT, Stage};
 use crate::cluster::trace::Trace;
-use super::{delivered, web};
-use crate::check::text;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "runtime_restarted",
@@ -18,7 +18,9 @@ pub const SCENARIO: Scenario = Scenario {
 };
 
 fn run(stage: &Stage) -> Result<()> {
-    let replicas = stage.kubectl.get(&format!("pods -n {NAMESPACE} -l app=web"))?;
+    let replicas = stage
+        .kubectl
+        .get(&format!("pods -n {NAMESPACE} -l app=web"))?;
     let replicas = replicas["items"].as_array().context("no list of pods")?;
     let mut attempts = vec![web(stage)?];
     for replica in replicas {
@@ -34,7 +36,9 @@ fn run(stage: &Stage) -> Result<()> {
     following.send_from(pid, &attempts[1..2])?;
     killed.start(|| {
         let mut ctr = Command::new("ctr");
-        ctr.arg("version").stdout(Stdio::null()).stderr(Stdio::null());
+        ctr.arg("version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         ctr.status().is_ok_and(|status| status.success())
     })?;
     following.send_from(pid, &attempts[2..])?;

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 
+use super::web;
+use crate::check::text;
 use crate::cluster::Scenario;
 use crate::cluster::judge::{Try, fail, judge};
 use crate::cluster::stage::{CLIENT, NAMESPACE, Stage};
 use crate::cluster::trace::Trace;
-use super::{web};
-use crate::check::text;
 use crate::scenario::Attempt;
 use crate::step::Kind;
 
@@ -39,12 +39,18 @@ pub const BY_WORKLOAD: Scenario = Scenario {
     name: "by_workload",
     about: "all replicas of a Deployment are followed at once",
     run: |stage| {
-        let replicas = stage.kubectl.get(&format!("pods -n {NAMESPACE} -l app=web"))?;
+        let replicas = stage
+            .kubectl
+            .get(&format!("pods -n {NAMESPACE} -l app=web"))?;
         let replicas = replicas["items"].as_array().context("no list of pods")?;
         let mut attempts = Vec::new();
         for replica in replicas {
             let address = text(replica, "/status/podIP").parse()?;
-            let to = (std::net::IpAddr::V4(address), crate::cluster::stage::POD_PORT).into();
+            let to = (
+                std::net::IpAddr::V4(address),
+                crate::cluster::stage::POD_PORT,
+            )
+                .into();
             let attempt = Try::new(Attempt::healthy(Kind::Tcp, to)).from_client();
             let name = text(replica, "/metadata/name");
             let attempt = attempt.named("/destination/pod_name", name);

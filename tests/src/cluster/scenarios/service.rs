@@ -68,7 +68,9 @@ pub const UNDEFINED_PORT: Scenario = Scenario {
         expect.present = &["evidence", "remediation"];
         let undefined = tcp(to, &[Answer::Timeout], expect).from_client();
         let to = format!("--to svc/web.{NAMESPACE}:81");
-        let done = Trace::of_client(stage).option(&to).run(&[undefined.clone()])?;
+        let done = Trace::of_client(stage)
+            .option(&to)
+            .run(&[undefined.clone()])?;
         judge(&done, &[undefined])
     },
 };
