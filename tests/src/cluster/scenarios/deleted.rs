@@ -37,7 +37,10 @@ fn peer(stage: &Stage) -> Result<()> {
     // The neighbour no longer answers: the kernel gives up and says so after three seconds.
     let expect = Expect::dropped(&["NEIGH_FAILED"], &[]);
     let mut gone = tcp((address, 8081).into(), &[Answer::Unreachable], expect).from_client();
-    gone.attempt.step = gone.attempt.step.timeout(std::time::Duration::from_secs(20));
+    gone.attempt.step = gone
+        .attempt
+        .step
+        .timeout(std::time::Duration::from_secs(20));
     let gone = gone.named("/destination/pod_name", "victim");
     let attempts = [alive, gone];
     let mut following = Trace::of_client(stage).follow()?;
