@@ -22,6 +22,8 @@ pub enum Error {
     Cli(#[from] cli::Error),
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
+    #[error(transparent)]
+    Pods(#[from] identity::pods::FindError),
     #[error("{}", chain(.0))]
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]
@@ -58,6 +60,7 @@ impl Error {
             Self::Cli(error) => error.exit_code(),
             Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) => exit::BLIND,
             Self::Identity(_)
+            | Self::Pods(_)
             | Self::Recording(_)
             | Self::Pcap(_)
             | Self::Explain(_)

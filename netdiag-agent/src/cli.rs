@@ -16,6 +16,7 @@ pub use destination::{Destination, Host};
 
 use crate::event::Span;
 use crate::export::{ColorChoice, Format};
+use crate::identity::pods::{Query, Sources};
 
 /// Exit codes; see DESIGN §6.
 pub mod exit {
@@ -73,6 +74,8 @@ pub enum Subject {
     Pid(u32),
     /// Everything that passes an interface of the node.
     Interface(String),
+    /// Pods by what Kubernetes calls them, and whom to ask.
+    Pods(Query, Sources),
 }
 
 /// When a trace ends, unless a signal ends it earlier.

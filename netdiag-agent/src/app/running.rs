@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ use super::news::News;
 use crate::engine::{Config, Engine, Input};
 use crate::event::{Ktime, Netns};
 use crate::identity::links::Change;
-use crate::identity::{self, LinkRef, Selector, Target};
+use crate::identity::pods::Follower;
+use crate::identity::{LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::{BlindSpot, Delta, Inventory};
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
@@ -36,6 +37,8 @@ pub(super) struct Order {
     pub snap: bool,
     /// Where all inputs go.
     pub record: Option<PathBuf>,
+    /// Knows when the pods become others; these are then traced instead.
+    pub follower: Option<Follower>,
 }
 
 /// What one step brought.
@@ -51,6 +54,11 @@ pub(super) enum What {
     Tick,
     /// The pod's last interface went away; its name.
     Gone(String),
+    /// The traced pods are others now.
+    Pods {
+        joined: Vec<String>,
+        left: Vec<String>,
+    },
 }
 
 /// Detaches everything when dropped.
@@ -60,9 +68,13 @@ pub(super) struct Running {
     session: Session,
     news: News,
     node: Netns,
+    node_path: PathBuf,
     /// What the target could not tell; the session has its own.
     blind: Vec<BlindSpot>,
-    /// Host-side interfaces of the pod that are still there.
+    /// The traced pods, and their addresses.
+    pods: Vec<NetnsHandle>,
+    pod_addresses: Vec<IpAddr>,
+    /// Host-side interfaces of the pods that are still there.
     pod_links: Vec<LinkRef>,
     tick: Interval,
     counters: Interval,
@@ -70,14 +82,14 @@ pub(super) struct Running {
 
 impl Running {
     /// Attaches; when this returns, nothing is missed any more.
-    pub(super) async fn start(order: &Order, target: &Target) -> Result<Self, Error> {
+    pub(super) async fn start(order: Order, target: &Target) -> Result<Self, Error> {
         kernel::sweep_leftovers(Some(target.node.path()))?;
         // Both take a tenth of a second or more, and neither needs the other.
         let reader = tokio::task::spawn_blocking({
             let target = target.clone();
             move || News::rules(&target)
         });
-        let session = Session::start(&watch(order, target))?;
+        let session = Session::start(&watch(&order, target))?;
         let rules = reader.await.unwrap_or_default();
         let own_programs = session.programs().iter().map(|own| own.id).collect();
         let recorder = order
@@ -91,14 +103,19 @@ impl Running {
             recorder,
             news: News::new(target, own_programs),
             node: target.node.netns(),
+            node_path: target.node.path().to_owned(),
             blind: target.blind.clone(),
+            pods: target.pods.clone(),
+            pod_addresses: target.pod_addresses.clone(),
             pod_links: pod_links.cloned().collect(),
             session,
             tick: every(TICK),
             counters: every(COUNTERS),
         };
         running.begin(target, rules)?;
-        running.news.watch_links(target, &order.selector);
+        running
+            .news
+            .watch_links(target, order.selector, order.follower);
         Ok(running)
     }
 
@@ -133,8 +150,8 @@ impl Running {
         let verdicts = tokio::select! {
             inputs = self.session.next() => self.take(inputs)?,
             Some(change) = self.news.next() => {
-                let (verdicts, gone) = self.change(change)?;
-                what = gone.map_or(What::Nothing, What::Gone);
+                let (verdicts, brought) = self.change(change)?;
+                what = brought;
                 verdicts
             }
             _ = self.tick.tick() => {
@@ -200,10 +217,13 @@ impl Running {
         Ok(verdicts)
     }
 
-    /// A change on the node; with the name of the pod's last interface when it is gone.
-    fn change(&mut self, change: Change) -> Result<(Vec<Verdict>, Option<String>), Error> {
+    /// A change on the node.
+    fn change(&mut self, change: Change) -> Result<(Vec<Verdict>, What), Error> {
         match change {
-            Change::Delta(delta) => return Ok((self.feed(Input::Inventory(delta))?, None)),
+            Change::Delta(delta) => {
+                return Ok((self.feed(Input::Inventory(delta))?, What::Nothing));
+            }
+            Change::Pods(target) => return self.retarget(target.map(|target| *target)),
             Change::Appeared { pod: Some(pod), .. } => {
                 self.session.add_namespace(pod.netns())?;
                 self.news.add(pod);
@@ -214,11 +234,60 @@ impl Running {
                 let before = self.pod_links.len();
                 self.pod_links.retain(|known| *known != link);
                 if before > 0 && self.pod_links.is_empty() {
-                    return Ok((Vec::new(), Some(link.name.to_string())));
+                    return Ok((Vec::new(), What::Gone(link.name.to_string())));
                 }
             }
         }
-        Ok((Vec::new(), None))
+        Ok((Vec::new(), What::Nothing))
+    }
+
+    /// Other pods are traced from now on; none when they are all gone.
+    fn retarget(&mut self, target: Option<Target>) -> Result<(Vec<Verdict>, What), Error> {
+        let (pods, addresses, links, deltas) = target.map_or_else(Default::default, |target| {
+            let Target {
+                pods,
+                pod_addresses,
+                pod_links,
+                deltas,
+                ..
+            } = target;
+            (pods, pod_addresses, pod_links, deltas)
+        });
+        let left = without(&self.pods, &pods);
+        let joined = without(&pods, &self.pods);
+        let old: Vec<IpAddr> = self.pod_addresses.clone();
+        let gone = old.into_iter().filter(|one| !addresses.contains(one));
+        self.session
+            .unfollow(left.iter().map(NetnsHandle::netns), gone)?;
+        self.session
+            .follow(joined.iter().map(NetnsHandle::netns), &addresses)?;
+        for pod in &joined {
+            self.news.add(pod.clone());
+        }
+        let mut news: Vec<Delta> = deltas.into_iter().filter(is_surroundings).collect();
+        for link in links.iter().filter(|link| !self.pod_links.contains(link)) {
+            let interface = interface(&self.node_path, link);
+            if let Err(error) = self.session.watch_interface(&interface) {
+                news.push(Delta::Blind(BlindSpot {
+                    what: format!("tc on {}", link.name),
+                    why: error.to_string(),
+                }));
+            }
+        }
+        for link in self.pod_links.iter().filter(|link| !links.contains(link)) {
+            self.session.unwatch_interface(self.node, link.ifindex);
+        }
+        (self.pods, self.pod_addresses, self.pod_links) = (pods, addresses, links);
+        let mut verdicts = Vec::new();
+        for delta in news {
+            verdicts.extend(self.feed(Input::Inventory(delta))?);
+        }
+        let names = |pods: &[NetnsHandle]| pods.iter().map(NetnsHandle::label).collect();
+        let what = What::Pods {
+            joined: names(&joined),
+            left: names(&left),
+        };
+        Ok((verdicts, what))
     }
 
     fn feed(&mut self, input: Input) -> Result<Vec<Verdict>, Error> {
@@ -226,6 +295,28 @@ impl Running {
             recorder.write(&input)?;
         }
         Ok(self.engine.step(input))
+    }
+}
+
+/// What surrounds the traced pods; facts about the whole trace stay as they are.
+fn is_surroundings(delta: &Delta) -> bool {
+    matches!(
+        delta,
+        Delta::Namespace(_) | Delta::Link(_) | Delta::Blind(_)
+    )
+}
+
+/// Those of `pods` that are not among `others`.
+fn without(pods: &[NetnsHandle], others: &[NetnsHandle]) -> Vec<NetnsHandle> {
+    let other = |pod: &&NetnsHandle| others.iter().all(|other| other.netns() != pod.netns());
+    pods.iter().filter(other).cloned().collect()
+}
+
+fn interface(node: &Path, link: &LinkRef) -> WatchInterface {
+    WatchInterface {
+        netns: Some(node.to_owned()),
+        ifindex: link.ifindex,
+        name: Arc::clone(&link.name),
     }
 }
 
@@ -241,24 +332,12 @@ fn watch(order: &Order, target: &Target) -> Watch {
         .pod_links
         .iter()
         .chain(&target.uplinks)
-        .map(|link| WatchInterface {
-            netns: Some(node.to_owned()),
-            ifindex: link.ifindex,
-            name: Arc::clone(&link.name),
-        });
-    let namespaces = target
-        .other_pods
-        .iter()
-        .map(identity::NetnsHandle::netns)
-        .collect();
+        .map(|link| interface(node, link));
+    let namespaces = target.other_pods.iter().map(NetnsHandle::netns).collect();
     Watch {
         node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
-        pods: target
-            .pods
-            .iter()
-            .map(identity::NetnsHandle::netns)
-            .collect(),
+        pods: target.pods.iter().map(NetnsHandle::netns).collect(),
         namespaces,
         addresses: target.pod_addresses.clone(),
         any_address: target.pods.is_empty(),

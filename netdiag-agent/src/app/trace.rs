@@ -16,8 +16,9 @@ use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::Config;
 use crate::export::Style;
 use crate::export::progress::Progress;
+use crate::identity::pods::{Finder, Follower, Roots};
 use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
-use crate::inventory::Inventory;
+use crate::inventory::{Delta, Inventory};
 use crate::kernel;
 use crate::pcap::Capture;
 use crate::verdict::Verdict;
@@ -42,11 +43,12 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    let order = order(options)?;
-    let target = identity::resolve(&order.selector)?;
+    let mut order = order(options)?;
+    let (target, follower) = target(options, &mut order.selector).await?;
+    order.follower = follower.filter(|_| options.until == Until::Interrupted);
     let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
     let mut trace = Trace {
-        running: Running::start(&order, &target).await?,
+        running: Running::start(order, &target).await?,
         printer: Printer {
             report: Report::new(
                 options.output,
@@ -87,6 +89,7 @@ fn order(options: &cli::Trace) -> Result<Order, Error> {
         },
         snap: options.pcap.is_some(),
         record: options.record.clone(),
+        follower: None,
     })
 }
 
@@ -100,8 +103,29 @@ fn selector(options: &cli::Trace) -> Selector {
         Subject::NetnsPath(path) => selector.netns = Some(path.display().to_string()),
         Subject::Pid(pid) => selector.pid = Some(*pid),
         Subject::Interface(name) => selector.interface = Some(name.clone()),
+        Subject::Pods(..) => {}
     }
     selector
+}
+
+/// Whose packets; with who knows when these pods become others.
+async fn target(
+    options: &cli::Trace,
+    selector: &mut Selector,
+) -> Result<(Target, Option<Follower>), Error> {
+    let Subject::Pods(query, sources) = &options.subject else {
+        return Ok((identity::resolve(selector)?, None));
+    };
+    let mut finder = Finder::new(query.clone(), sources, Roots::default());
+    let found = finder.first().await?;
+    selector.pods = found.pods.iter().map(|pod| pod.netns.clone()).collect();
+    let mut target = identity::resolve(selector)?;
+    let spots = found.blind.iter().cloned().map(Delta::Blind);
+    target.deltas.extend(spots);
+    target.blind.extend(found.blind);
+    // The node does not come and go.
+    let follower = (!target.pods.is_empty()).then(|| Follower::new(finder, found.pods));
+    Ok((target, follower))
 }
 
 /// Asks to end: Ctrl-C, or the supervisor's SIGTERM.
@@ -201,6 +225,7 @@ impl Trace {
                     match step.what {
                         What::Gone(gone) if options.until != Until::Interrupted => return Ok(Some(gone)),
                         What::Nothing | What::Gone(_) => {}
+                        What::Pods { joined, left } => self.tell_pods(&joined, &left),
                         What::Tick => {
                             let report = &self.printer.report;
                             self.printer.progress.flows(report.flows(), report.failing());
@@ -218,6 +243,19 @@ impl Trace {
                 () = tokio::time::sleep(limit.saturating_sub(started.elapsed())), if limit < Duration::MAX => return Ok(None),
             }
         }
+    }
+
+    /// One line on standard error for each pod that came or went.
+    fn tell_pods(&self, joined: &[String], left: &[String]) {
+        self.printer.progress.aside(|| {
+            let mut stderr = io::stderr();
+            for pod in left {
+                let _ = writeln!(stderr, "netdiag: {pod} has gone");
+            }
+            for pod in joined {
+                let _ = writeln!(stderr, "netdiag: {pod} is followed too");
+            }
+        });
     }
 
     /// Drains, decides what is left, prints it; by then everything is detached.
