@@ -220,7 +220,7 @@ fn delta() -> impl Strategy<Value = Delta> {
         }),
         (netns(), vec(conntrack(), 0..3))
             .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),
-        (any::<u64>(), cluster::change()).prop_map(|(at, change)| Delta::Cluster {
+        (any::<u64>(), cluster::change().boxed()).prop_map(|(at, change)| Delta::Cluster {
             at: Ktime(at),
             change
         }),

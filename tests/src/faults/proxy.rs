@@ -9,11 +9,11 @@ use crate::plan::Family;
 use crate::topology::nft_tool;
 
 /// Of the Service kube-proxy knows.
-pub const PORT: u16 = 80;
+pub const PORT: u16 = 8880;
 /// A Service port the cluster defines, and kube-proxy knows nothing of.
 pub const UNKNOWN_PORT: u16 = 5432;
 /// Neither defines it.
-pub const UNDEFINED_PORT: u16 = 81;
+pub const UNDEFINED_PORT: u16 = 8881;
 
 /// Mode iptables, sending the Service to this port of the second pod.
 fn iptables(case: &Case, target: u16) -> Result<()> {

@@ -191,7 +191,7 @@ fn undefined(place: &Place) -> Vec<Attempt> {
 
 fn undefined_nft(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["SVC_PORT_UNDEFINED"], &["NF_FORWARD"])
-        .component(&[("name", "shop/web:81")]);
+        .component(&[("name", "shop/web:8881")]);
     let attempt = Attempt::new(
         vip(place, proxy::UNDEFINED_PORT),
         &[Answer::Refused],
@@ -221,7 +221,7 @@ fn misspelled(place: &Place) -> Vec<Attempt> {
 
 fn mismatched(place: &Place) -> Vec<Attempt> {
     let expect = Expect::refused(&["TARGET_PORT_MISMATCH"], &["SOCKET"])
-        .component(&[("name", "shop/web:80"), ("text", "targetPort 7777")]);
+        .component(&[("name", "shop/web:8880"), ("text", "targetPort 7777")]);
     let attempt = Attempt::new(vip(place, proxy::PORT), &[Answer::Refused], expect);
     controls::beside(place, vec![attempt])
 }
