@@ -50,6 +50,7 @@ fn main() -> ExitCode {
 }
 
 /// Takes all names, and says what they took.
+#[expect(clippy::disallowed_methods, reason = "measuring takes a clock")]
 fn names(kubeconfig: &Path) -> ExitCode {
     let before = memory("VmRSS");
     let started = Instant::now();

@@ -38,6 +38,7 @@ pub struct Config {
 }
 
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a run")]
 pub enum Command {
     Trace(Trace),
     Replay(Replay),

@@ -174,7 +174,9 @@ impl Running {
                 Ok(false) => self.names = None,
                 Err(_) => break,
             }
-            news.iter().for_each(|change| roll.take(change));
+            for change in &news {
+                roll.take(change);
+            }
             self.learn(news)?;
         }
         Ok(())

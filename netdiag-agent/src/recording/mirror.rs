@@ -223,7 +223,7 @@ pub(super) enum Delta {
     },
     Cluster {
         at: u64,
-        change: cluster::Change,
+        change: Box<cluster::Change>,
     },
 }
 

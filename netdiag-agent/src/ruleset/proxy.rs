@@ -121,9 +121,8 @@ fn led<'a>(table: &Table, chains: impl Iterator<Item = &'a str>, mode: Mode) -> 
 
 fn translates(table: &Table, chain: &Chain, depth: u8) -> bool {
     chain.rules.iter().any(|rule| match &rule.target {
-        Target::Nat(Nat::Destination | Nat::Redirect) => true,
         // Endpoints stand in a map of their own in some versions.
-        Target::Vmap { .. } => true,
+        Target::Nat(Nat::Destination | Nat::Redirect) | Target::Vmap { .. } => true,
         target => chain_of(target)
             .filter(|_| depth > 0)
             .and_then(|name| table.chain(name))

@@ -144,7 +144,7 @@ async fn reflect(wanted: &Wanted, sender: mpsc::Sender<Change>) {
         pace: wanted.pace,
         wall_offset: wanted.wall_offset,
     };
-    all.run().await;
+    Box::pin(all.run()).await;
 }
 
 async fn blind(error: &ClientError, sender: &mpsc::Sender<Change>) {
@@ -212,16 +212,12 @@ impl All {
     }
 
     async fn pods(&self) {
-        match &self.node {
-            Some(node) => {
-                self.pods_where(Kind::Pods, &format!("spec.nodeName!={node}"))
-                    .await;
-            }
-            None => {
-                let _ = self.sender.send(Change::Synced(Kind::OwnPods)).await;
-                self.pods_where(Kind::Pods, "").await;
-            }
-        }
+        let Some(node) = &self.node else {
+            let _ = self.sender.send(Change::Synced(Kind::OwnPods)).await;
+            return self.pods_where(Kind::Pods, "").await;
+        };
+        self.pods_where(Kind::Pods, &format!("spec.nodeName!={node}"))
+            .await;
     }
 
     async fn pods_where(&self, kind: Kind, fields: &str) {

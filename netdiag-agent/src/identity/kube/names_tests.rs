@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use netdiag_apiserver::{ApiServer, Fault};
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn start(server: &ApiServer) -> Seen {
 impl Seen {
     /// Takes news until this holds.
     async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         while !holds(self) {
             let mut news = Vec::new();
             let next = tokio::time::timeout(LIMIT, self.names.next(&mut news, 64)).await;

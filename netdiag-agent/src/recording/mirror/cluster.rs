@@ -16,10 +16,6 @@ type Labels = BTreeMap<String, String>;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, on its way to or from a line of text"
-)]
 pub(in crate::recording) enum Change {
     Pod(Pod),
     PodGone {
@@ -72,7 +68,7 @@ pub(in crate::recording) struct Pod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     workload: Option<Workload>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ports: Vec<Port>,
+    ports: Vec<NamedPort>,
     #[serde(default, skip_serializing_if = "is_false")]
     ready: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -89,7 +85,7 @@ struct Workload {
 
 /// Of a container or of a slice.
 #[derive(Debug, Serialize, Deserialize)]
-struct Port {
+struct NamedPort {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     proto: Text<Proto>,
@@ -137,7 +133,7 @@ pub(in crate::recording) struct Slice {
     #[serde(flatten)]
     name: Name,
     service: String,
-    ports: Vec<Port>,
+    ports: Vec<NamedPort>,
     endpoints: Vec<Endpoint>,
 }
 

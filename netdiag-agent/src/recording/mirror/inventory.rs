@@ -76,7 +76,7 @@ impl From<&inventory::Delta> for Delta {
             },
             Core::Cluster { at, change } => Self::Cluster {
                 at: at.0,
-                change: change.into(),
+                change: Box::new(change.into()),
             },
         }
     }
@@ -212,7 +212,7 @@ impl From<Delta> for inventory::Delta {
             },
             Delta::Cluster { at, change } => Self::Cluster {
                 at: Ktime(at),
-                change: change.into(),
+                change: (*change).into(),
             },
         }
     }

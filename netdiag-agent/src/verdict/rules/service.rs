@@ -121,7 +121,7 @@ pub(super) fn machine(case: &Case<'_>) -> Option<Arc<str>> {
 }
 
 /// How the request failed, as the finding of this cause; `None`: it did not, not yet, or by somebody else's rule.
-pub(super) fn failure(case: &Case<'_>, cause: Cause, confidence: Confidence) -> Option<Finding> {
+pub(super) fn failure(case: &Case<'_>, blamed: Cause, confidence: Confidence) -> Option<Finding> {
     if case.established() || case.answered() {
         return None;
     }
@@ -133,12 +133,12 @@ pub(super) fn failure(case: &Case<'_>, cause: Cause, confidence: Confidence) -> 
         }
         return Some(Finding {
             confidence,
-            ..super::death(cause, death)
+            ..super::death(blamed, death)
         });
     }
     let refused = |at| Finding {
         refused_at: Some(at),
-        ..Finding::new(Outcome::Refused, cause, confidence)
+        ..Finding::new(Outcome::Refused, blamed, confidence)
     };
     if let Some(reset) = case.reset() {
         let own = reset.spot.is_none();
@@ -158,7 +158,7 @@ pub(super) fn failure(case: &Case<'_>, cause: Cause, confidence: Confidence) -> 
             && case.deadline_passed()
     };
     if unanswered(case) || unanswered_query() {
-        return Some(Finding::new(Outcome::LeftNodeNoAnswer, cause, confidence));
+        return Some(Finding::new(Outcome::LeftNodeNoAnswer, blamed, confidence));
     }
     None
 }

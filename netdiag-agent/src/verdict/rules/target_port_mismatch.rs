@@ -57,7 +57,7 @@ impl TargetPortMismatch {
             .filter_map(|one| one.name.as_ref().map(ToString::to_string))
             .collect();
         let named: Vec<String> = named.into_iter().collect();
-        Some(self.tell(finding, case, asked.service, port, named))
+        Some(tell(finding, case, asked.service, port, &named))
     }
 
     /// A pod refused what was translated to it.
@@ -100,61 +100,60 @@ impl TargetPortMismatch {
                 case.flow.tuple.dst
             ),
         );
-        Some(self.tell(finding, case, service, port, serving))
+        Some(tell(finding, case, service, port, &serving))
     }
+}
 
-    fn tell(
-        &self,
-        finding: Finding,
-        case: &Case<'_>,
-        service: &Service,
-        port: &ServicePort,
-        serving: Vec<String>,
-    ) -> Finding {
-        let name = &service.name;
-        let want = &port.target;
-        let there = if serving.is_empty() {
-            "no named port".to_owned()
-        } else {
-            serving.join(", ")
+fn tell(
+    finding: Finding,
+    case: &Case<'_>,
+    service: &Service,
+    port: &ServicePort,
+    serving: &[String],
+) -> Finding {
+    let name = &service.name;
+    let want = &port.target;
+    let there = if serving.is_empty() {
+        "no named port".to_owned()
+    } else {
+        serving.join(", ")
+    };
+    let component = Component {
+        kind: "service".to_owned(),
+        name: Some(format!("{name}:{}", case.flow.tuple.dst.port())),
+        text: Some(format!("targetPort {want}")),
+        listening: serving.to_vec(),
+        ..Component::default()
+    };
+    let mut commands = vec![format!(
+        "kubectl -n {} get service {} -o jsonpath='{{.spec.ports}}'",
+        name.namespace, name.name
+    )];
+    let index = service.ports.iter().position(|one| one == port);
+    if let (Some(index), [only]) = (index, serving) {
+        let value = match only.parse::<u16>() {
+            Ok(number) => number.to_string(),
+            Err(_) => format!("\"{only}\""),
         };
-        let component = Component {
-            kind: "service".to_owned(),
-            name: Some(format!("{name}:{}", case.flow.tuple.dst.port())),
-            text: Some(format!("targetPort {want}")),
-            listening: serving.clone(),
-            ..Component::default()
-        };
-        let mut commands = vec![format!(
-            "kubectl -n {} get service {} -o jsonpath='{{.spec.ports}}'",
+        commands.push(format!(
+            "kubectl -n {} patch service {} --type=json -p '[{{\"op\":\"replace\",\"path\":\"/spec/ports/{index}/targetPort\",\"value\":{value}}}]'",
             name.namespace, name.name
-        )];
-        let index = service.ports.iter().position(|one| one == port);
-        if let (Some(index), [only]) = (index, serving.as_slice()) {
-            let value = match only.parse::<u16>() {
-                Ok(number) => number.to_string(),
-                Err(_) => format!("\"{only}\""),
-            };
-            commands.push(format!(
-                "kubectl -n {} patch service {} --type=json -p '[{{\"op\":\"replace\",\"path\":\"/spec/ports/{index}/targetPort\",\"value\":{value}}}]'",
-                name.namespace, name.name
-            ));
-        }
-        finding
-            .component(component)
-            .evidence(
-                "service",
-                None,
-                format!("{name} wants targetPort {want}; served there: {there}"),
-            )
-            .remedy(
-                format!(
-                    "Service {name} sends port {} to targetPort {want}, but its pods serve {there}",
-                    port.port
-                ),
-                commands,
-            )
+        ));
     }
+    finding
+        .component(component)
+        .evidence(
+            "service",
+            None,
+            format!("{name} wants targetPort {want}; served there: {there}"),
+        )
+        .remedy(
+            format!(
+                "Service {name} sends port {} to targetPort {want}, but its pods serve {there}",
+                port.port
+            ),
+            commands,
+        )
 }
 
 fn selects(service: &Service, pod: &crate::inventory::cluster::Pod) -> bool {

@@ -72,9 +72,9 @@ fn a_recorded_cluster_is_read() {
         let mut counts = (0, 0);
         all.for_each(|one| {
             if one.ready {
-                counts.0 += 1
+                counts.0 += 1;
             } else {
-                counts.1 += 1
+                counts.1 += 1;
             }
         });
         counts

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::super::super::spell::Text;
 use super::{
-    Change, Endpoint, Expression, Labels, Machine, Name, Peer, Pod, Policy, PolicyPort, PolicyRule,
-    Port, Selector, Service, ServicePort, Slice, TargetPort, Workload,
+    Change, Endpoint, Expression, Labels, Machine, Name, NamedPort, Peer, Pod, Policy, PolicyPort,
+    PolicyRule, Selector, Service, ServicePort, Slice, TargetPort, Workload,
 };
 use crate::event::{Ktime, Netns};
 use crate::inventory::cluster as core;
@@ -170,14 +170,14 @@ impl From<Pod> for core::Pod {
 /// The two kinds of port that have a name, a protocol and a number.
 macro_rules! ports {
     ($($core:ty),*) => { $(
-        impl From<&$core> for Port {
+        impl From<&$core> for NamedPort {
             fn from(port: &$core) -> Self {
                 Self { name: text(port.name.as_ref()), proto: Text(port.proto), port: port.port }
             }
         }
 
-        impl From<Port> for $core {
-            fn from(port: Port) -> Self {
+        impl From<NamedPort> for $core {
+            fn from(port: NamedPort) -> Self {
                 Self { name: arc(port.name), proto: port.proto.0, port: port.port }
             }
         }

@@ -27,13 +27,13 @@ pub fn of(ruling: &Ruling<'_>, said: &Conversation<'_>) -> (String, Vec<String>)
     };
     let rule = rule(ruling, said);
     let empty = rules.as_ref().is_none_or(Vec::is_empty);
-    let (path, value) = if empty {
+    let (place, value) = if empty {
         (format!("/spec/{side}"), format!("[{rule}]"))
     } else {
         (format!("/spec/{side}/-"), rule)
     };
     let patch = format!(
-        "kubectl -n {namespace} patch networkpolicy {name} --type=json -p '[{{\"op\":\"add\",\"path\":\"{path}\",\"value\":{value}}}]'"
+        "kubectl -n {namespace} patch networkpolicy {name} --type=json -p '[{{\"op\":\"add\",\"path\":\"{place}\",\"value\":{value}}}]'"
     );
     let read = format!("kubectl -n {namespace} get networkpolicy {name} -o yaml");
     let summary = format!(
@@ -66,22 +66,20 @@ fn other<'a>(ruling: &Ruling<'_>, said: &'a Conversation<'a>) -> (&'static str, 
 
 fn rule(ruling: &Ruling<'_>, said: &Conversation<'_>) -> String {
     let (word, end) = other(ruling, said);
-    let peer = match end.pod.and_then(|pod| Some((pod, labels(pod)?))) {
-        Some((pod, labels)) => {
-            let pods = format!("\"podSelector\":{{\"matchLabels\":{{{labels}}}}}");
-            if pod.name.namespace == ruling.pod.name.namespace {
-                format!("{{{pods}}}")
-            } else {
-                let namespace = &pod.name.namespace;
-                format!(
-                    "{{\"namespaceSelector\":{{\"matchLabels\":{{\"kubernetes.io/metadata.name\":\"{namespace}\"}}}},{pods}}}"
-                )
-            }
+    let selected = end.pod.and_then(|pod| Some((pod, labels(pod)?)));
+    let peer = if let Some((pod, labels)) = selected {
+        let pods = format!("\"podSelector\":{{\"matchLabels\":{{{labels}}}}}");
+        if pod.name.namespace == ruling.pod.name.namespace {
+            format!("{{{pods}}}")
+        } else {
+            let namespace = &pod.name.namespace;
+            format!(
+                "{{\"namespaceSelector\":{{\"matchLabels\":{{\"kubernetes.io/metadata.name\":\"{namespace}\"}}}},{pods}}}"
+            )
         }
-        None => {
-            let bits = if end.address.is_ipv4() { 32 } else { 128 };
-            format!("{{\"ipBlock\":{{\"cidr\":\"{}/{bits}\"}}}}", end.address)
-        }
+    } else {
+        let bits = if end.address.is_ipv4() { 32 } else { 128 };
+        format!("{{\"ipBlock\":{{\"cidr\":\"{}/{bits}\"}}}}", end.address)
     };
     let protocol = match said.proto {
         Proto::TCP => "TCP",
