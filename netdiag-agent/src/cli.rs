@@ -12,7 +12,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
 
-pub use destination::{Destination, Host};
+pub use destination::{Destination, Host, Object, ObjectKind};
 
 use crate::event::Span;
 use crate::export::{ColorChoice, Format};
@@ -62,6 +62,10 @@ pub struct Trace {
     /// Where the packets go, as pcapng.
     pub pcap: Option<PathBuf>,
     pub verbose: bool,
+    /// `None`: the first credentials there are.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the pods, and of what `--to` names without one.
+    pub namespace: Option<String>,
 }
 
 /// Whose packets.
