@@ -11,13 +11,19 @@ mod tunnels;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::event::{Event, HookId, Ktime, Span};
+use crate::event::{Event, HookId, Ktime, Netns, NudState, Span};
 use crate::flow::{Flow, FlowId, FlowTable, Spot, Tunnels};
 use crate::inventory::{Delta, Inventory};
-use crate::verdict::{Neighbours, Verdict, build};
+use crate::verdict::{Neighbour, Neighbours, Verdict, build};
+
+/// The kernel gives a next hop up after three probes, one second apart.
+const RESOLUTION: Span = Span::millis(3500);
 
 /// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
 const HOLD: Span = Span::millis(15);
+
+/// Flows are looked at again for names no more often: ten thousand pods are ten thousand pieces of news.
+const NAMES: Span = Span::millis(200);
 
 /// Flows kept; the oldest makes room for the next.
 const MAX_FLOWS: usize = 16_384;
@@ -82,6 +88,9 @@ pub struct Engine {
     decided: HashMap<FlowId, judge::Decided>,
     /// Time and number of losses, for the flows alive then.
     losses: Vec<(Ktime, u64)>,
+    /// The cluster has changed since the flows were last looked at for it.
+    names_changed: bool,
+    names_used: Ktime,
 }
 
 impl Engine {
@@ -98,6 +107,8 @@ impl Engine {
             open: BTreeMap::new(),
             decided: HashMap::new(),
             losses: Vec::new(),
+            names_changed: false,
+            names_used: Ktime(0),
         }
     }
 
@@ -112,6 +123,7 @@ impl Engine {
             }
             Input::Inventory(delta) => {
                 let rules = matches!(delta, Delta::Rules(_));
+                self.names_changed |= matches!(delta, Delta::Cluster { .. });
                 self.inventory.apply(delta);
                 if rules {
                     self.reopen_firewall_deaths();
@@ -121,6 +133,11 @@ impl Engine {
             Input::Tick(now) => {
                 let ripe = Ktime(now.0.saturating_sub(HOLD.0));
                 self.digest(ripe, &mut verdicts);
+                if self.names_changed && now.since(self.names_used) >= NAMES {
+                    self.names_changed = false;
+                    self.names_used = now;
+                    self.reopen_all();
+                }
                 self.judge(now, false, &mut verdicts);
             }
             Input::Stop(now) => {
@@ -131,9 +148,17 @@ impl Engine {
         verdicts
     }
 
-    /// Some flow is still undecided and may yet be.
-    pub fn pending(&self) -> bool {
-        !self.waiting.is_empty() || self.open.values().any(|open| !open.settled)
+    /// Some flow is still undecided and may yet be; or a packet nobody has seen may wait for its next hop's address.
+    pub fn pending(&self, now: Ktime) -> bool {
+        let asked = |(netns, entry): (Netns, &Neighbour)| {
+            entry.state == NudState::INCOMPLETE
+                && now.since(entry.at) < RESOLUTION
+                && self.inventory.namespace(netns).is_some_and(|it| it.target)
+        };
+        let mut neighbours = self.neighbours.iter();
+        !self.waiting.is_empty()
+            || self.open.values().any(|open| !open.settled)
+            || neighbours.any(|((netns, _), entry)| asked((*netns, entry)))
     }
 
     /// Flows seen so far.

@@ -1,5 +1,6 @@
 //! A running trace: everything that feeds the engine, step by step. Prints nothing, heeds no signal, knows no end.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,11 @@ use super::Error;
 use super::news::News;
 use crate::engine::{Config, Engine, Input};
 use crate::event::{Ktime, Netns};
-use crate::identity::links::Change;
+use crate::identity::kube::names::{Names, Roll, Wanted};
+use crate::identity::links;
 use crate::identity::pods::Follower;
 use crate::identity::{LinkRef, NetnsHandle, Selector, Target};
+use crate::inventory::cluster::Change;
 use crate::inventory::{BlindSpot, Delta, Inventory};
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
@@ -27,6 +30,12 @@ const TICK: Duration = Duration::from_millis(20);
 /// How often counters are read.
 const COUNTERS: Duration = Duration::from_millis(400);
 
+/// So long a trace waits for names before it says that it is ready.
+const FIRST_NAMES: Duration = Duration::from_millis(300);
+
+/// Pieces of news of the cluster taken at once.
+const BATCH: usize = 256;
+
 /// What is to be traced, and how.
 pub(super) struct Order {
     pub selector: Selector,
@@ -37,6 +46,8 @@ pub(super) struct Order {
     pub snap: bool,
     /// Where all inputs go.
     pub record: Option<PathBuf>,
+    /// Whom to ask for names; nobody where there is no cluster.
+    pub names: Option<Wanted>,
     /// Knows when the pods become others; these are then traced instead.
     pub follower: Option<Follower>,
 }
@@ -78,11 +89,16 @@ pub(super) struct Running {
     pod_links: Vec<LinkRef>,
     tick: Interval,
     counters: Interval,
+    names: Option<Names>,
+    /// Of what names lack, each reason is told once.
+    warned: BTreeSet<Arc<str>>,
 }
 
 impl Running {
     /// Attaches; when this returns, nothing is missed any more.
     pub(super) async fn start(order: Order, target: &Target) -> Result<Self, Error> {
+        // The answers arrive while the programs are loaded.
+        let names = order.names.clone().and_then(Names::start);
         kernel::sweep_leftovers(Some(target.node.path()))?;
         // Both take a tenth of a second or more, and neither needs the other.
         let reader = tokio::task::spawn_blocking({
@@ -111,8 +127,11 @@ impl Running {
             session,
             tick: every(TICK),
             counters: every(COUNTERS),
+            names,
+            warned: BTreeSet::new(),
         };
         running.begin(target, rules)?;
+        running.first_names().await?;
         running
             .news
             .watch_links(target, order.selector, order.follower);
@@ -144,10 +163,49 @@ impl Running {
         Ok(())
     }
 
+    /// A small cluster is known before the first packet; nobody waits for a large one, or for one that is down.
+    async fn first_names(&mut self) -> Result<(), Error> {
+        let deadline = tokio::time::Instant::now() + FIRST_NAMES;
+        let mut roll = Roll::default();
+        while let Some(names) = self.names.as_mut().filter(|_| !roll.is_full()) {
+            let mut news = Vec::new();
+            match tokio::time::timeout_at(deadline, names.next(&mut news, BATCH)).await {
+                Ok(true) => {}
+                Ok(false) => self.names = None,
+                Err(_) => break,
+            }
+            news.iter().for_each(|change| roll.take(change));
+            self.learn(news)?;
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, news: Vec<Change>) -> Result<Vec<Verdict>, Error> {
+        let at = now();
+        let mut verdicts = Vec::new();
+        for change in news {
+            if let Change::Unseen(kind, why) = &change
+                && self.warned.insert(Arc::clone(why))
+            {
+                tracing::warn!("names of the cluster: {}: {why}", kind.name());
+            }
+            let delta = Delta::Cluster { at, change };
+            verdicts.extend(self.feed(Input::Inventory(delta))?);
+        }
+        Ok(verdicts)
+    }
+
     /// Waits for the next thing to happen, however small. Nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Result<Step, Error> {
         let mut what = What::Nothing;
+        let mut news = Vec::new();
         let verdicts = tokio::select! {
+            more = next_names(&mut self.names, &mut news) => {
+                if !more {
+                    self.names = None;
+                }
+                self.learn(news)?
+            }
             inputs = self.session.next() => self.take(inputs)?,
             Some(change) = self.news.next() => {
                 let (verdicts, brought) = self.change(change)?;
@@ -171,6 +229,8 @@ impl Running {
     pub(super) fn end(mut self) -> Result<(Vec<Verdict>, Engine), Error> {
         let rest = self.session.drain();
         let mut verdicts = self.take(rest)?;
+        let news = self.names.as_mut().map_or_else(Vec::new, Names::waiting);
+        verdicts.extend(self.learn(news)?);
         let last_words: Vec<Delta> = self
             .news
             .last_rules()
@@ -189,7 +249,7 @@ impl Running {
 
     /// Some flow is still undecided and may yet be.
     pub(super) fn pending(&self) -> bool {
-        self.engine.pending()
+        self.engine.pending(now())
     }
 
     pub(super) fn inventory(&self) -> &Inventory {
@@ -218,18 +278,18 @@ impl Running {
     }
 
     /// A change on the node.
-    fn change(&mut self, change: Change) -> Result<(Vec<Verdict>, What), Error> {
+    fn change(&mut self, change: links::Change) -> Result<(Vec<Verdict>, What), Error> {
         match change {
-            Change::Delta(delta) => {
+            links::Change::Delta(delta) => {
                 return Ok((self.feed(Input::Inventory(delta))?, What::Nothing));
             }
-            Change::Pods(target) => return self.retarget(target.map(|target| *target)),
-            Change::Appeared { pod: Some(pod), .. } => {
+            links::Change::Pods(target) => return self.retarget(target.map(|target| *target)),
+            links::Change::Appeared { pod: Some(pod), .. } => {
                 self.session.add_namespace(pod.netns())?;
                 self.news.add(pod);
             }
-            Change::Appeared { pod: None, .. } => {}
-            Change::Gone { link, .. } => {
+            links::Change::Appeared { pod: None, .. } => {}
+            links::Change::Gone { link, .. } => {
                 self.session.unwatch_interface(self.node, link.ifindex);
                 let before = self.pod_links.len();
                 self.pod_links.retain(|known| *known != link);
@@ -295,6 +355,13 @@ impl Running {
             recorder.write(&input)?;
         }
         Ok(self.engine.step(input))
+    }
+}
+
+async fn next_names(names: &mut Option<Names>, news: &mut Vec<Change>) -> bool {
+    match names {
+        Some(names) => names.next(news, BATCH).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::future;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
@@ -11,11 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{PacketFile, Report, save_packets};
 use super::running::{Order, Running, What};
-use super::{Error, trigger};
-use crate::cli::{self, Destination, Subject, Until, exit};
+use super::{Error, destination, trigger};
+use crate::cli::{self, Subject, Until, exit};
 use crate::engine::Config;
 use crate::export::Style;
 use crate::export::progress::Progress;
+use crate::identity::kube::names::Wanted;
 use crate::identity::pods::{Finder, Follower, Roots};
 use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::{Delta, Inventory};
@@ -43,7 +43,7 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    let mut order = order(options)?;
+    let mut order = order(options).await?;
     let (target, follower) = target(options, &mut order.selector).await?;
     order.follower = follower.filter(|_| options.until == Until::Interrupted);
     let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
@@ -69,17 +69,10 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     }
 }
 
-fn order(options: &cli::Trace) -> Result<Order, Error> {
-    let destination = options.to.as_ref();
-    let addresses = destination.map(Destination::addresses).transpose()?;
-    let port = destination.and_then(|to| to.port);
-    let targets = match addresses.as_deref() {
+async fn order(options: &cli::Trace) -> Result<Order, Error> {
+    let targets = match &options.to {
+        Some(to) => destination::targets(to, options).await?,
         None => Vec::new(),
-        Some([]) => vec![(None, port)],
-        Some(addresses) => {
-            let target = |address: &IpAddr| (Some(*address), port);
-            addresses.iter().map(target).collect()
-        }
     };
     Ok(Order {
         selector: selector(options),
@@ -89,8 +82,13 @@ fn order(options: &cli::Trace) -> Result<Order, Error> {
         },
         snap: options.pcap.is_some(),
         record: options.record.clone(),
+        names: Some(names(options)),
         follower: None,
     })
+}
+
+fn names(options: &cli::Trace) -> Wanted {
+    Wanted::of_process(options.kubeconfig.as_deref())
 }
 
 fn selector(options: &cli::Trace) -> Selector {
@@ -191,6 +189,11 @@ impl Trace {
                 .join(", ")
         };
         let interfaces = target.pod_links.len() + target.uplinks.len();
+        let watched: Vec<String> = [("", &target.pod_links), ("uplink ", &target.uplinks)]
+            .into_iter()
+            .filter(|(_, links)| !links.is_empty())
+            .map(|(what, links)| format!("{what}{}", names(links)))
+            .collect();
         let progress = &self.printer.progress;
         progress.attached(self.running.session().hooks().len(), interfaces);
         progress.aside(|| {
@@ -200,9 +203,8 @@ impl Trace {
             }
             let _ = writeln!(
                 stderr,
-                "netdiag: ready: {subject} to {to}, watching {} and uplink {}",
-                names(&target.pod_links),
-                names(&target.uplinks),
+                "netdiag: ready: {subject} to {to}, watching {}",
+                watched.join(" and ")
             );
         });
     }

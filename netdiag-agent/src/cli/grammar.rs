@@ -106,7 +106,7 @@ struct TraceArgs {
     /// Interface that leads off the node; may be repeated [default: those of the default routes]
     #[arg(long, value_name = "IF")]
     uplink: Vec<String>,
-    /// Only flows to this destination: address, [IPv6], host name or :PORT
+    /// Only flows to this destination: address, [IPv6], host name, :PORT, svc/NAME[.NS][:PORT] or pod/NAME[.NS][:PORT]
     #[arg(long, value_name = "HOST[:PORT]")]
     to: Option<Destination>,
     /// End after this long: 500ms, 30s, 2m [default: 30s, or the end of COMMAND]
@@ -238,6 +238,8 @@ impl TryFrom<TraceArgs> for Trace {
             record: args.record,
             pcap: args.pcap,
             verbose: args.verbose,
+            kubeconfig: args.kubeconfig,
+            namespace: args.namespace,
         })
     }
 }

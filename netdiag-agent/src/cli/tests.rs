@@ -147,7 +147,8 @@ fn bad_values_are_refused_with_the_option_named() {
         ("trace --pid 1 --no-answer 9999999h", "--no-answer"),
         ("trace --pid 1 -o xml", "--output"),
         ("trace --pid 1 --to a:b:c", "--to"),
-        ("trace --pid 1 --to svc/web", "--to"),
+        ("trace --pid 1 --to svc/Web", "--to"),
+        ("trace --pid 1 --to svc/a.b.c", "--to"),
         ("doctor -o jsonl", "--output"),
         ("replay", "FILE"),
         ("frobnicate", "frobnicate"),
@@ -188,6 +189,52 @@ fn destinations_are_read() {
 }
 
 #[test]
+fn things_of_the_cluster_are_read() {
+    for (text, kind, name, port_name, port) in [
+        ("svc/web", ObjectKind::Service, "web", None, None),
+        (
+            "service/web.shop:80",
+            ObjectKind::Service,
+            "web.shop",
+            None,
+            Some(80),
+        ),
+        (
+            "svc/web.shop.svc.cluster.local:http",
+            ObjectKind::Service,
+            "web.shop",
+            Some("http"),
+            None,
+        ),
+        (
+            "pod/db-0.shop:5432",
+            ObjectKind::Pod,
+            "db-0.shop",
+            None,
+            Some(5432),
+        ),
+        (
+            "po/kube-proxy-node.example.com",
+            ObjectKind::Pod,
+            "kube-proxy-node.example.com",
+            None,
+            None,
+        ),
+    ] {
+        let host = Host::Object(Object {
+            kind,
+            name: name.to_owned(),
+            port_name: port_name.map(str::to_owned),
+        });
+        assert_eq!(to(text), Destination { host, port }, "{text}");
+    }
+    assert_eq!(
+        to("services/web.shop:http").to_string(),
+        "svc/web.shop:http"
+    );
+}
+
+#[test]
 fn nonsense_destinations_are_refused() {
     for text in [
         "",
@@ -210,7 +257,11 @@ fn nonsense_destinations_are_refused() {
         "-a",
         "http://x",
         "x/y",
-        "svc/web",
+        "svc/",
+        "svc/web:",
+        "svc/web:0",
+        "svc/a.b.c",
+        "pod/a..b",
         "ü",
         "a,b",
     ] {

@@ -369,7 +369,7 @@ pub(super) fn now() -> Ktime {
     Ktime(nanos_of(ClockId::CLOCK_MONOTONIC) as u64)
 }
 
-fn wall_offset() -> i64 {
+pub(super) fn wall_offset() -> i64 {
     nanos_of(ClockId::CLOCK_REALTIME) - nanos_of(ClockId::CLOCK_MONOTONIC)
 }
 

@@ -1,12 +1,11 @@
 //! A finding becomes a verdict.
 
-use std::net::IpAddr;
-
 use uuid::Uuid;
 
 use super::case::{Case, Finding};
-use super::types::{Endpoint, FlowKey, Outcome, TrafficDirection, Verdict};
-use super::{hops, words};
+use super::rules::inside;
+use super::types::{FlowKey, Outcome, TrafficDirection, Verdict};
+use super::{ends, hops, words};
 use crate::event::{IcmpKind, TcpFlags};
 use crate::flow::record::Direction;
 use crate::flow::{Flow, nat};
@@ -24,6 +23,19 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
     if let Some(group) = fatal {
         finding.evidence.insert(0, words::drop_evidence(group));
     }
+    if let (Some(group), Some(remediation)) = (fatal, &mut finding.remediation) {
+        let died_in = group
+            .spot
+            .netns
+            .and_then(|netns| case.inventory.namespace(netns));
+        if let Some(pod) = died_in.filter(|namespace| namespace.kind == NamespaceKind::Pod) {
+            let name = pod.name.as_deref().unwrap_or("the pod");
+            remediation.summary += &format!(" (inside {name}, not on the node)");
+            for command in &mut remediation.commands {
+                *command = inside(Some(pod), command);
+            }
+        }
+    }
     finding.evidence.extend(words::sightings(case, &finding));
     finding.caveats.extend(words::blind_spots(case));
     let path = hops::of(case, &finding);
@@ -40,8 +52,8 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
         tuple: flow.tuple,
         tcp_flags: (flow.is_tcp() && flow.tcp.syn.is_some()).then_some(TcpFlags(TcpFlags::SYN)),
         icmp: icmp(case),
-        source: endpoint(case, flow.tuple.src.ip()),
-        destination: endpoint(case, case.responder_address()),
+        source: ends::source(case),
+        destination: ends::destination(case),
         key: FlowKey {
             isn: flow.tcp.initial_seq,
             first_seen: flow.first,
@@ -97,24 +109,4 @@ fn direction(case: &Case<'_>) -> Option<TrafficDirection> {
     } else {
         TrafficDirection::Ingress
     })
-}
-
-fn endpoint(case: &Case<'_>, address: IpAddr) -> Endpoint {
-    match case.inventory.owner_of(address) {
-        Some(namespace) if namespace.kind == NamespaceKind::Node => Endpoint {
-            host: true,
-            netns: None,
-            external: false,
-        },
-        Some(namespace) => Endpoint {
-            host: false,
-            netns: namespace.name.clone(),
-            external: false,
-        },
-        None => Endpoint {
-            host: false,
-            netns: None,
-            external: case.inventory.node.is_some(),
-        },
-    }
 }

@@ -10,6 +10,7 @@ mod conntrack_lost;
 mod dns_timeout;
 mod header_error;
 mod host_firewall_drop;
+mod kube_proxy_rules_missing;
 mod link_down;
 mod listen_overflow;
 mod martian;
@@ -26,14 +27,19 @@ mod prohibit_route;
 mod qdisc_drop;
 mod routing_loop;
 mod rp_filter;
+mod service;
 mod snat_ports_exhausted;
 mod socket_buffer_full;
+mod svc_backends_not_ready;
 mod svc_no_endpoints;
+mod svc_port_undefined;
+mod target_port_mismatch;
 mod ttl_expired;
 mod tunnel_drop;
 mod unknown;
 
 use crate::flow::record::Direction;
+use crate::inventory::{Namespace, NamespaceKind};
 use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Confidence, Outcome};
 
@@ -84,7 +90,11 @@ pub const RULES: &[&dyn Rule] = &[
     &conntrack_full::ConntrackFull,
     &snat_ports_exhausted::SnatPortsExhausted,
     &conntrack_invalid::ConntrackInvalid,
+    &svc_port_undefined::SvcPortUndefined,
+    &svc_backends_not_ready::SvcBackendsNotReady,
+    &target_port_mismatch::TargetPortMismatch,
     &svc_no_endpoints::SvcNoEndpoints,
+    &kube_proxy_rules_missing::KubeProxyRulesMissing,
     &netpol_drop::NetpolDrop,
     &host_firewall_drop::HostFirewallDrop,
     &blackhole_route::BlackholeRoute,
@@ -132,6 +142,29 @@ fn towards(case: &Case<'_>, death: Death<'_>) -> std::net::IpAddr {
     match death.group.direction {
         Direction::Original => case.responder_address(),
         Direction::Reply => case.flow.tuple.src.ip(),
+    }
+}
+
+/// A command that must see a pod's own network: run elsewhere it would show, or change, somebody else's.
+pub(super) fn inside(namespace: Option<&Namespace>, command: &str) -> String {
+    let pod = namespace.filter(|namespace| namespace.kind == NamespaceKind::Pod);
+    // What they look at is the cluster's, the machine's, or said to be elsewhere.
+    let anywhere = [
+        "kubectl ",
+        "bpftool ",
+        "netdiag ",
+        "sysctl -w net.core.",
+        "ip netns ",
+        "nsenter ",
+    ];
+    match pod.and_then(|pod| pod.name.as_deref()) {
+        Some(name) if !anywhere.iter().any(|start| command.starts_with(start)) => {
+            match name.strip_prefix("pid ") {
+                Some(pid) => format!("nsenter --net=/proc/{pid}/ns/net {command}"),
+                None => format!("ip netns exec {name} {command}"),
+            }
+        }
+        _ => command.to_owned(),
     }
 }
 
