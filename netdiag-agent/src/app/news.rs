@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::running;
 use crate::event::{CtStatus, Detail, Event, IfIndex, Netns, Proto};
 use crate::identity::links::{Change, Traced, Watch};
-use crate::identity::pods::{Follower, Nudge};
+use crate::identity::pods::{Follower, Nudge, names};
 use crate::identity::{self, IdentityError, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Delta;
 
@@ -285,15 +286,19 @@ async fn pods(
     sender: mpsc::Sender<Change>,
 ) {
     loop {
-        let pods = follower.next().await.iter().map(|pod| pod.netns.clone());
-        selector.pods = pods.collect();
+        let found = follower.next().await.to_vec();
+        selector.pods = found.iter().map(|pod| pod.netns.clone()).collect();
         let target = if selector.pods.is_empty() {
             None
         } else {
             let selector = selector.clone();
             let resolved = tokio::task::spawn_blocking(move || identity::resolve(&selector)).await;
             match resolved {
-                Ok(Ok(target)) => Some(Box::new(target)),
+                Ok(Ok(mut target)) => {
+                    let names = names(running::now(), &found, target.node.netns(), &target.deltas);
+                    target.deltas.extend(names);
+                    Some(Box::new(target))
+                }
                 // A pod that ended meanwhile, most likely; the next look tells.
                 Ok(Err(error)) => {
                     tracing::debug!("{error}");

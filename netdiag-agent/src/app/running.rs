@@ -369,7 +369,7 @@ async fn next_names(names: &mut Option<Names>, news: &mut Vec<Change>) -> bool {
 fn is_surroundings(delta: &Delta) -> bool {
     matches!(
         delta,
-        Delta::Namespace(_) | Delta::Link(_) | Delta::Blind(_)
+        Delta::Namespace(_) | Delta::Link(_) | Delta::Blind(_) | Delta::Cluster { .. }
     )
 }
 
@@ -416,7 +416,7 @@ fn watch(order: &Order, target: &Target) -> Watch {
 }
 
 /// Nanoseconds of the clock the kernel stamps events with.
-fn now() -> Ktime {
+pub(super) fn now() -> Ktime {
     // CLOCK_MONOTONIC exists on every Linux.
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map(Duration::from)

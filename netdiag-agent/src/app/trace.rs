@@ -9,14 +9,14 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{PacketFile, Report, save_packets};
-use super::running::{Order, Running, What};
+use super::running::{self, Order, Running, What};
 use super::{Error, destination, trigger};
 use crate::cli::{self, Subject, Until, exit};
 use crate::engine::Config;
 use crate::export::Style;
 use crate::export::progress::Progress;
 use crate::identity::kube::names::Wanted;
-use crate::identity::pods::{Finder, Follower, Roots};
+use crate::identity::pods::{self, Finder, Follower, Roots};
 use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::{Delta, Inventory};
 use crate::kernel;
@@ -120,6 +120,13 @@ async fn target(
     let mut target = identity::resolve(selector)?;
     let spots = found.blind.iter().cloned().map(Delta::Blind);
     target.deltas.extend(spots);
+    let names = pods::names(
+        running::now(),
+        &found.pods,
+        target.node.netns(),
+        &target.deltas,
+    );
+    target.deltas.extend(names);
     target.blind.extend(found.blind);
     // The node does not come and go.
     let follower = (!target.pods.is_empty()).then(|| Follower::new(finder, found.pods));
