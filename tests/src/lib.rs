@@ -31,6 +31,6 @@ pub mod send;
 pub mod server;
 pub mod snapshot;
 pub mod step;
-mod sys;
+pub mod sys;
 mod table;
 pub mod topology;
