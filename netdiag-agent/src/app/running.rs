@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::Error;
 use super::news::News;
 use crate::engine::{Config, Engine, Input};
-use crate::event::{Ktime, Netns};
+use crate::event::Ktime;
 use crate::identity::links::Change;
-use crate::identity::{self, LinkRef, Selector, Target};
-use crate::inventory::{BlindSpot, Delta, Inventory};
+use crate::identity::{LinkRef, NetnsHandle, Selector, Target};
+use crate::inventory::{BlindSpot, Delta, Inventory, Role};
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
 use crate::verdict::Verdict;
@@ -32,10 +32,21 @@ pub(super) struct Order {
     /// Only flows to one of these; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
     pub config: Config,
+    /// How much of the node.
+    pub scope: Scope,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
-    /// Where all inputs go.
-    pub record: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The interfaces of the target.
+    #[default]
+    Target,
+    /// Those of all pods, also of later ones.
+    AllPods,
+    /// None: only where packets die, whosever they are.
+    Deaths,
 }
 
 /// What one step brought.
@@ -59,18 +70,24 @@ pub(super) struct Running {
     recorder: Option<Recorder<File>>,
     session: Session,
     news: News,
-    node: Netns,
+    node: NetnsHandle,
     /// What the target could not tell; the session has its own.
     blind: Vec<BlindSpot>,
     /// Host-side interfaces of the pod that are still there.
     pod_links: Vec<LinkRef>,
+    scope: Scope,
     tick: Interval,
     counters: Interval,
 }
 
 impl Running {
     /// Attaches; when this returns, nothing is missed any more.
-    pub(super) async fn start(order: &Order, target: &Target) -> Result<Self, Error> {
+    /// All inputs go to `recorder` too.
+    pub(super) async fn start(
+        order: &Order,
+        target: &Target,
+        recorder: Option<Recorder<File>>,
+    ) -> Result<Self, Error> {
         kernel::sweep_leftovers(Some(target.node.path()))?;
         // Both take a tenth of a second or more, and neither needs the other.
         let reader = tokio::task::spawn_blocking({
@@ -80,20 +97,16 @@ impl Running {
         let session = Session::start(&watch(order, target))?;
         let rules = reader.await.unwrap_or_default();
         let own_programs = session.programs().iter().map(|own| own.id).collect();
-        let recorder = order
-            .record
-            .as_deref()
-            .map(|path| Recorder::create(path, order.config))
-            .transpose()?;
         let pod_links = target.pod_links.iter().filter(|_| !target.pods.is_empty());
         let mut running = Self {
             engine: Engine::new(order.config),
             recorder,
             news: News::new(target, own_programs),
-            node: target.node.netns(),
+            node: target.node.clone(),
             blind: target.blind.clone(),
             pod_links: pod_links.cloned().collect(),
             session,
+            scope: order.scope,
             tick: every(TICK),
             counters: every(COUNTERS),
         };
@@ -204,13 +217,19 @@ impl Running {
     fn change(&mut self, change: Change) -> Result<(Vec<Verdict>, Option<String>), Error> {
         match change {
             Change::Delta(delta) => return Ok((self.feed(Input::Inventory(delta))?, None)),
-            Change::Appeared { pod: Some(pod), .. } => {
-                self.session.add_namespace(pod.netns())?;
-                self.news.add(pod);
+            Change::Appeared { link, role, pod } => {
+                if self.scope == Scope::AllPods && role == Role::PodVeth {
+                    let wanted = interface(self.node.path(), &link);
+                    self.session.watch_interface(&wanted)?;
+                }
+                if let Some(pod) = pod {
+                    self.session.add_namespace(pod.netns())?;
+                    self.news.add(pod);
+                }
             }
-            Change::Appeared { pod: None, .. } => {}
             Change::Gone { link, .. } => {
-                self.session.unwatch_interface(self.node, link.ifindex);
+                self.session
+                    .unwatch_interface(self.node.netns(), link.ifindex);
                 let before = self.pod_links.len();
                 self.pod_links.retain(|known| *known != link);
                 if before > 0 && self.pod_links.is_empty() {
@@ -235,34 +254,48 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
-fn watch(order: &Order, target: &Target) -> Watch {
-    let node = target.node.path();
-    let interfaces = target
-        .pod_links
-        .iter()
-        .chain(&target.uplinks)
-        .map(|link| WatchInterface {
-            netns: Some(node.to_owned()),
+fn links(scope: Scope, target: &Target) -> Vec<LinkRef> {
+    let own = target.pod_links.iter().chain(&target.uplinks).cloned();
+    let mut links: Vec<LinkRef> = match scope {
+        Scope::Target => return own.collect(),
+        Scope::Deaths => return Vec::new(),
+        Scope::AllPods => own.collect(),
+    };
+    let node = target.node.netns();
+    links.extend(target.deltas.iter().filter_map(|delta| match delta {
+        Delta::Link(link) if link.netns == node && link.role == Role::PodVeth => Some(LinkRef {
             ifindex: link.ifindex,
             name: Arc::clone(&link.name),
-        });
-    let namespaces = target
-        .other_pods
-        .iter()
-        .map(identity::NetnsHandle::netns)
-        .collect();
+        }),
+        _ => None,
+    }));
+    links.sort_unstable();
+    links.dedup();
+    links
+}
+
+fn interface(node: &Path, link: &LinkRef) -> WatchInterface {
+    WatchInterface {
+        netns: Some(node.to_owned()),
+        ifindex: link.ifindex,
+        name: Arc::clone(&link.name),
+    }
+}
+
+fn watch(order: &Order, target: &Target) -> Watch {
+    let node = target.node.path();
+    let links = links(order.scope, target);
+    let interfaces = links.iter().map(|link| interface(node, link));
+    let namespaces = target.other_pods.iter().map(NetnsHandle::netns).collect();
     Watch {
         node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
-        pods: target
-            .pods
-            .iter()
-            .map(identity::NetnsHandle::netns)
-            .collect(),
+        pods: target.pods.iter().map(NetnsHandle::netns).collect(),
         namespaces,
         addresses: target.pod_addresses.clone(),
         any_address: target.pods.is_empty(),
         targets: order.targets.clone(),
+        drops_only: order.scope == Scope::Deaths,
         snap: order.snap,
         vxlan_port: target.vxlan_port,
         debug_log: tracing::enabled!(tracing::Level::TRACE),

@@ -10,7 +10,7 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{PacketFile, Report, save_packets};
-use super::running::{Order, Running, What};
+use super::running::{Order, Running, Scope, What};
 use super::{Error, trigger};
 use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::Config;
@@ -20,6 +20,8 @@ use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Inventory;
 use crate::kernel;
 use crate::pcap::Capture;
+use crate::privilege;
+use crate::recording::Recorder;
 use crate::verdict::Verdict;
 
 /// The command's last packets are in the ring when it ends; so long until they are judged.
@@ -44,9 +46,15 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
     let order = order(options)?;
     let target = identity::resolve(&order.selector)?;
+    // The user's files first: without its privileges even root may not write into a folder of somebody else.
     let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
+    let record = options.record.as_deref();
+    let recorder = record
+        .map(|path| Recorder::create(path, order.config))
+        .transpose()?;
+    privilege::limit(privilege::Scope::Process)?;
     let mut trace = Trace {
-        running: Running::start(&order, &target).await?,
+        running: Running::start(&order, &target, recorder).await?,
         printer: Printer {
             report: Report::new(
                 options.output,
@@ -85,8 +93,8 @@ fn order(options: &cli::Trace) -> Result<Order, Error> {
         config: Config {
             no_answer: options.no_answer,
         },
+        scope: Scope::Target,
         snap: options.pcap.is_some(),
-        record: options.record.clone(),
     })
 }
 

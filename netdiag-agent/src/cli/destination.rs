@@ -20,6 +20,15 @@ pub enum Host {
 }
 
 impl Destination {
+    /// The addresses where nobody need be asked for them; `None` for a name.
+    pub fn literal(&self) -> Option<Vec<IpAddr>> {
+        match &self.host {
+            Host::Any => Some(Vec::new()),
+            Host::Address(address) => Some(vec![*address]),
+            Host::Name(_) => None,
+        }
+    }
+
     /// All addresses of the host, asking the system resolver for a name; empty for any host. May block.
     pub fn addresses(&self) -> Result<Vec<IpAddr>, super::Error> {
         let fault = |why: String| super::Error::Input(format!("--to {self}: {why}"));
