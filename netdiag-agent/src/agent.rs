@@ -4,6 +4,7 @@
 //! and carries out what [`watchdog`] decides.
 
 pub mod api;
+pub mod choice;
 pub mod client;
 pub mod config;
 pub mod metrics;

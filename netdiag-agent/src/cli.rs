@@ -15,11 +15,12 @@ use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
 
 pub use agent::Agent;
-pub use destination::{Destination, Host};
+pub use destination::{Destination, Host, Object, ObjectKind};
 pub use verdicts::{Api, Listing, Source, Verdicts};
 
 use crate::event::Span;
 use crate::export::{ColorChoice, Format};
+use crate::identity::pods::{Query, Sources};
 
 /// Exit codes; see DESIGN §6.
 pub mod exit {
@@ -69,6 +70,10 @@ pub struct Trace {
     /// Where the packets go, as pcapng.
     pub pcap: Option<PathBuf>,
     pub verbose: bool,
+    /// `None`: the first credentials there are.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the pods, and of what `--to` names without one.
+    pub namespace: Option<String>,
 }
 
 /// Whose packets.
@@ -81,6 +86,8 @@ pub enum Subject {
     Pid(u32),
     /// Everything that passes an interface of the node.
     Interface(String),
+    /// Pods by what Kubernetes calls them, and whom to ask.
+    Pods(Query, Sources),
 }
 
 /// When a trace ends, unless a signal ends it earlier.

@@ -19,6 +19,9 @@ use crate::verdict::{Neighbours, Verdict, build};
 /// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
 const HOLD: Span = Span::millis(15);
 
+/// Flows are looked at again for names no more often: ten thousand pods are ten thousand pieces of news.
+const NAMES: Span = Span::millis(200);
+
 /// Flows kept; the oldest makes room for the next.
 const MAX_FLOWS: usize = 16_384;
 
@@ -27,6 +30,9 @@ const MAX_GONE: usize = 1_024;
 
 /// Neighbour entries remembered.
 const MAX_NEIGHBOURS: usize = 4_096;
+
+/// Times of losses told apart.
+const MAX_LOSSES: usize = 4_096;
 
 /// Everything that can happen to the core.
 #[expect(
@@ -82,6 +88,9 @@ pub struct Engine {
     decided: HashMap<FlowId, judge::Decided>,
     /// Time and number of losses, for the flows alive then.
     losses: Vec<(Ktime, u64)>,
+    /// The cluster has changed since the flows were last looked at for it.
+    names_changed: bool,
+    names_used: Ktime,
 }
 
 impl Engine {
@@ -98,6 +107,8 @@ impl Engine {
             open: BTreeMap::new(),
             decided: HashMap::new(),
             losses: Vec::new(),
+            names_changed: false,
+            names_used: Ktime(0),
         }
     }
 
@@ -112,6 +123,7 @@ impl Engine {
             }
             Input::Inventory(delta) => {
                 let rules = matches!(delta, Delta::Rules(_));
+                self.names_changed |= matches!(delta, Delta::Cluster { .. });
                 self.inventory.apply(delta);
                 if rules {
                     self.reopen_firewall_deaths();
@@ -121,6 +133,11 @@ impl Engine {
             Input::Tick(now) => {
                 let ripe = Ktime(now.0.saturating_sub(HOLD.0));
                 self.digest(ripe, &mut verdicts);
+                if self.names_changed && now.since(self.names_used) >= NAMES {
+                    self.names_changed = false;
+                    self.names_used = now;
+                    self.reopen_all();
+                }
                 self.judge(now, false, &mut verdicts);
             }
             Input::Stop(now) => {
@@ -171,11 +188,19 @@ impl Engine {
         }
     }
 
-    /// Many losses at one time count as one entry; the list stays as short as the trace is in ticks.
+    /// Many losses at one time count as one entry.
     fn lost(&mut self, at: Ktime, count: u64) {
         match self.losses.last_mut() {
             Some((last, sum)) if at.since(*last) < Span::millis(50) => *sum += count,
             _ => self.losses.push((at, count)),
+        }
+        if self.losses.len() > MAX_LOSSES {
+            // The older half becomes one entry, at the latest of its times: a flow may be told of more losses than it
+            // met, never of fewer.
+            let rest = self.losses.split_off(MAX_LOSSES / 2);
+            let latest = self.losses.last().map_or(at, |(at, _)| *at);
+            let sum = self.losses.iter().map(|(_, count)| count).sum();
+            self.losses = std::iter::once((latest, sum)).chain(rest).collect();
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub mod cluster;
 mod connections;
+pub mod policy;
 
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
 use crate::ruleset::Reading;

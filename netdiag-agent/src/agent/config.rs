@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use kube::core::Selector;
 use serde::{Deserialize, Deserializer, de};
+
+use crate::identity::pods::Wanted;
 
 /// The defaults as the file that says them, with comments.
 pub const DEFAULT: &str = include_str!("default.yaml");
@@ -34,7 +37,7 @@ pub struct Config {
     pub trace: Trace,
     pub budget: Budget,
     pub metrics: Metrics,
-    /// For checking tokens; absent: as `trace` finds its own.
+    /// For names, and for checking tokens; absent: as `trace` finds its own.
     pub kubeconfig: Option<PathBuf>,
 }
 
@@ -84,6 +87,10 @@ pub enum Auth {
 #[serde(default, deny_unknown_fields)]
 pub struct Trace {
     pub enabled: bool,
+    /// Of pods; all when empty.
+    pub namespaces: Vec<String>,
+    /// Of pods; any when absent.
+    pub labels: Option<Labels>,
     pub uplinks: Vec<String>,
     pub no_answer: Span,
 }
@@ -102,6 +109,21 @@ pub struct Budget {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     pub max_series: usize,
+}
+
+/// A label selector, as `-l` takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels(pub Selector);
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match Wanted::labels(&text) {
+            Ok(Wanted::Labels(selector)) => Ok(Self(selector)),
+            Ok(_) => Err(de::Error::custom(format!("'{text}' is no label selector"))),
+            Err(why) => Err(de::Error::custom(why)),
+        }
+    }
 }
 
 /// A length of time such as `500ms` or `10m`; above zero.
@@ -139,6 +161,8 @@ impl Default for Trace {
     fn default() -> Self {
         Self {
             enabled: true,
+            namespaces: Vec::new(),
+            labels: None,
             uplinks: Vec::new(),
             no_answer: Span(Duration::from_secs(3)),
         }
@@ -330,6 +354,7 @@ mod tests {
             ("store: {keep: some}", "keep"),
             ("store: {dir: here}", "store.dir"),
             ("trace: {no_answer: soon}", "soon"),
+            ("trace: {labels: 'app in (web'}", "parenthes"),
             ("budget: {cpu: -1}", "budget.cpu"),
             ("budget: {cpu: .nan}", "budget.cpu"),
             ("budget: {events_per_second: 0}", "budget.events_per_second"),

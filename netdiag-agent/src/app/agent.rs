@@ -3,6 +3,7 @@
 //! One thread serves, stores and decides; each trace has a thread of its own ([`worker`]), so that neither waits for the
 //! other. [`supervisor`] is where they meet.
 
+mod asked;
 mod standing;
 mod supervisor;
 mod usage;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::event::{CtStatus, Detail, Event, IfIndex, Netns, Proto};
-use crate::identity::links::{Change, Watch};
+use crate::identity::links::{Change, Traced, Watch};
+use crate::identity::pods::{Follower, Nudge};
 use crate::identity::{self, IdentityError, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Delta;
 
@@ -23,6 +24,9 @@ const MAX_POLLED: usize = 16;
 
 /// A conntrack table with more entries is read in the background, not before the trace begins.
 const BIG_TABLE: u64 = 50_000;
+
+/// Questions remembered; those no longer fresh are forgotten first.
+const MAX_ASKED: usize = 4096;
 
 /// News waiting to be read.
 const QUEUE: usize = 1024;
@@ -191,6 +195,10 @@ impl News {
         let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else {
             return;
         };
+        if self.asked.len() >= MAX_ASKED {
+            self.asked
+                .retain(|_, asked| now.duration_since(*asked) < FRESH);
+        }
         self.asked.insert((netns, topic.clone()), now);
         match topic {
             Topic::Listeners => {
@@ -228,27 +236,23 @@ impl News {
         });
     }
 
-    /// Starts watching the node's interfaces.
-    pub(super) fn watch_links(&self, target: &Target, selector: &Selector) {
-        let mut watch = match Watch::open(target, selector) {
+    /// Starts watching the node's interfaces, and the traced pods where somebody knows when these become others.
+    pub(super) fn watch_links(
+        &self,
+        target: &Target,
+        selector: Selector,
+        follower: Option<Follower>,
+    ) {
+        let traced = Traced::new(&target.pods);
+        let watch = match Watch::open_for(target, &selector, &traced) {
             Ok(watch) => watch,
             Err(error) => return tracing::warn!("{error}"),
         };
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            loop {
-                match watch.next().await {
-                    Ok(changes) => {
-                        for change in changes {
-                            if sender.send(change).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
-                    Err(error) => return tracing::warn!("{error}"),
-                }
-            }
-        });
+        let nudge = follower.as_ref().map(Follower::nudge);
+        tokio::spawn(links(watch, self.sender.clone(), nudge));
+        if let Some(follower) = follower {
+            tokio::spawn(pods(follower, selector, traced, self.sender.clone()));
+        }
     }
 
     /// A new namespace on this node.
@@ -256,9 +260,71 @@ impl News {
         self.handles.insert(handle.netns(), handle);
     }
 
+    /// One that has gone.
+    pub(super) fn forget(&mut self, netns: Netns) {
+        self.handles.remove(&netns);
+        self.polled.remove(&netns);
+        self.dropped_by_rules.remove(&netns);
+        self.asked.retain(|(asked, _), _| *asked != netns);
+    }
+
     /// The next piece of news.
     pub(super) async fn next(&mut self) -> Option<Change> {
         self.receiver.recv().await
+    }
+}
+
+async fn links(mut watch: Watch, sender: mpsc::Sender<Change>, nudge: Option<Nudge>) {
+    loop {
+        let changes = match watch.next().await {
+            Ok(changes) => changes,
+            Err(error) => return tracing::warn!("{error}"),
+        };
+        let moved =
+            |change: &Change| matches!(change, Change::Appeared { .. } | Change::Gone { .. });
+        if let Some(nudge) = nudge.as_ref().filter(|_| changes.iter().any(moved)) {
+            nudge.now();
+        }
+        for change in changes {
+            if sender.send(change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn pods(
+    mut follower: Follower,
+    mut selector: Selector,
+    traced: Traced,
+    sender: mpsc::Sender<Change>,
+) {
+    loop {
+        let pods = follower.next().await.iter().map(|pod| pod.netns.clone());
+        selector.pods = pods.collect();
+        let target = if selector.pods.is_empty() {
+            None
+        } else {
+            let selector = selector.clone();
+            let resolved = tokio::task::spawn_blocking(move || identity::resolve(&selector)).await;
+            match resolved {
+                Ok(Ok(target)) => Some(Box::new(target)),
+                // A pod that ended meanwhile, most likely; the next look tells.
+                Ok(Err(error)) => {
+                    tracing::debug!("{error}");
+                    follower.forget();
+                    continue;
+                }
+                Err(_) => continue,
+            }
+        };
+        // Without any, what led to the last of them is still no way off the node.
+        if let Some(target) = &target {
+            traced.set(&target.pods);
+        }
+        if sender.send(Change::Pods(target)).await.is_err() {
+            return;
+        }
     }
 }
 

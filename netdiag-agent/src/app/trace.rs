@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::future;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
@@ -11,13 +10,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{PacketFile, Report, save_packets};
 use super::running::{Order, Running, Scope, What};
-use super::{Error, trigger};
-use crate::cli::{self, Destination, Subject, Until, exit};
+use super::{Error, destination, trigger};
+use crate::cli::{self, Subject, Until, exit};
 use crate::engine::Config;
 use crate::export::Style;
 use crate::export::progress::Progress;
+use crate::identity::kube::names::Wanted;
+use crate::identity::pods::{Finder, Follower, Roots};
 use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
-use crate::inventory::Inventory;
+use crate::inventory::{Delta, Inventory};
 use crate::kernel;
 use crate::pcap::Capture;
 use crate::privilege;
@@ -44,8 +45,9 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    let order = order(options)?;
-    let target = identity::resolve(&order.selector)?;
+    let mut order = order(options).await?;
+    let (target, follower) = target(&options.subject, &mut order.selector).await?;
+    order.follower = follower.filter(|_| options.until == Until::Interrupted);
     // The user's files first: without its privileges even root may not write into a folder of somebody else.
     let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
     let record = options.record.as_deref();
@@ -54,7 +56,7 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
         .transpose()?;
     privilege::limit(privilege::Scope::Process)?;
     let mut trace = Trace {
-        running: Running::start(&order, &target, recorder).await?,
+        running: Running::start(order, &target, recorder).await?,
         printer: Printer {
             report: Report::new(
                 options.output,
@@ -75,41 +77,61 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     }
 }
 
-fn order(options: &cli::Trace) -> Result<Order, Error> {
-    let destination = options.to.as_ref();
-    let addresses = destination.map(Destination::addresses).transpose()?;
-    let port = destination.and_then(|to| to.port);
-    let targets = match addresses.as_deref() {
+async fn order(options: &cli::Trace) -> Result<Order, Error> {
+    let targets = match &options.to {
+        Some(to) => destination::targets(to, options).await?,
         None => Vec::new(),
-        Some([]) => vec![(None, port)],
-        Some(addresses) => {
-            let target = |address: &IpAddr| (Some(*address), port);
-            addresses.iter().map(target).collect()
-        }
     };
     Ok(Order {
-        selector: selector(options),
+        selector: selector(&options.subject, &options.uplinks),
         targets,
         config: Config {
             no_answer: options.no_answer,
         },
         scope: Scope::Target,
         snap: options.pcap.is_some(),
+        names: Some(names(options)),
+        follower: None,
     })
 }
 
-fn selector(options: &cli::Trace) -> Selector {
+fn names(options: &cli::Trace) -> Wanted {
+    Wanted::of_process(options.kubeconfig.as_deref())
+}
+
+pub(super) fn selector(subject: &Subject, uplinks: &[String]) -> Selector {
     let mut selector = Selector {
-        uplinks: options.uplinks.clone(),
+        uplinks: uplinks.to_vec(),
         ..Selector::default()
     };
-    match &options.subject {
+    match subject {
         Subject::NetnsName(name) => selector.netns = Some(name.clone()),
         Subject::NetnsPath(path) => selector.netns = Some(path.display().to_string()),
         Subject::Pid(pid) => selector.pid = Some(*pid),
         Subject::Interface(name) => selector.interface = Some(name.clone()),
+        Subject::Pods(..) => {}
     }
     selector
+}
+
+/// Whose packets; with who knows when these pods become others.
+pub(super) async fn target(
+    subject: &Subject,
+    selector: &mut Selector,
+) -> Result<(Target, Option<Follower>), Error> {
+    let Subject::Pods(query, sources) = subject else {
+        return Ok((identity::resolve(selector)?, None));
+    };
+    let mut finder = Finder::new(query.clone(), sources, Roots::default());
+    let found = finder.first().await?;
+    selector.pods = found.pods.iter().map(|pod| pod.netns.clone()).collect();
+    let mut target = identity::resolve(selector)?;
+    let spots = found.blind.iter().cloned().map(Delta::Blind);
+    target.deltas.extend(spots);
+    target.blind.extend(found.blind);
+    // The node does not come and go.
+    let follower = (!target.pods.is_empty()).then(|| Follower::new(finder, found.pods));
+    Ok((target, follower))
 }
 
 /// Asks to end: Ctrl-C, or the supervisor's SIGTERM.
@@ -209,6 +231,7 @@ impl Trace {
                     match step.what {
                         What::Gone(gone) if options.until != Until::Interrupted => return Ok(Some(gone)),
                         What::Nothing | What::Gone(_) => {}
+                        What::Pods { joined, left } => self.tell_pods(&joined, &left),
                         What::Tick => {
                             let report = &self.printer.report;
                             self.printer.progress.flows(report.flows(), report.failing());
@@ -226,6 +249,19 @@ impl Trace {
                 () = tokio::time::sleep(limit.saturating_sub(started.elapsed())), if limit < Duration::MAX => return Ok(None),
             }
         }
+    }
+
+    /// One line on standard error for each pod that came or went.
+    fn tell_pods(&self, joined: &[String], left: &[String]) {
+        self.printer.progress.aside(|| {
+            let mut stderr = io::stderr();
+            for pod in left {
+                let _ = writeln!(stderr, "netdiag: {pod} has gone");
+            }
+            for pod in joined {
+                let _ = writeln!(stderr, "netdiag: {pod} is followed too");
+            }
+        });
     }
 
     /// Drains, decides what is left, prints it; by then everything is detached.

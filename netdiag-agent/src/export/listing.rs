@@ -98,14 +98,26 @@ fn transport(l4: Option<&L4>) -> (&'static str, Option<(u16, u16)>) {
 
 /// By name where there is one.
 fn end(endpoint: &Endpoint, address: IpAddr, port: Option<u16>) -> String {
-    let node = || endpoint.node_name.as_deref().unwrap_or("node");
-    let name = endpoint.netns.as_deref();
-    match (name.or_else(|| endpoint.host.then(node)), port) {
+    match (name(endpoint), port) {
         (Some(name), Some(port)) => format!("{name}:{port}"),
-        (Some(name), None) => name.to_owned(),
+        (Some(name), None) => name,
         (None, Some(port)) => SocketAddr::new(address, port).to_string(),
         (None, None) => address.to_string(),
     }
+}
+
+fn name(endpoint: &Endpoint) -> Option<String> {
+    if let Some(service) = &endpoint.service {
+        return Some(format!("svc {}/{}", service.namespace, service.name));
+    }
+    if let Some(pod) = &endpoint.pod_name {
+        let namespace = endpoint.namespace.as_ref();
+        return Some(namespace.map_or_else(|| pod.clone(), |space| format!("{space}/{pod}")));
+    }
+    let netns = endpoint.netns.clone();
+    netns
+        .or_else(|| endpoint.node_name.clone())
+        .or_else(|| endpoint.host.then(|| "node".to_owned()))
 }
 
 fn died(verdict: &FlowVerdict, style: Style) -> String {

@@ -16,6 +16,7 @@ pub mod kube;
 pub mod links;
 mod netlink;
 pub mod netns;
+pub mod pods;
 pub mod programs;
 mod roles;
 pub mod rulesets;

@@ -241,20 +241,24 @@ impl Scene {
 
     /// Interfaces whose packets reach the wire without passing a veth of the node.
     fn blind(&self) -> Vec<BlindSpot> {
-        let pods = self
+        if self.pods.is_empty() {
+            let links = self.view.links.values();
+            let slices = links.filter(|link| link.kind == Kind::Slice && link.lower_nsid.is_some());
+            return slices.map(|link| no_veth(None, link)).collect();
+        }
+        let views = self
             .pods
             .iter()
-            .filter_map(|pod| self.peer_views.get(&pod.netns()));
-        let node = self.pods.is_empty().then_some(&self.view);
-        let links = pods.chain(node).flat_map(|view| view.links.values());
-        links
-            .filter(|link| link.kind == Kind::Slice && link.lower_nsid.is_some())
-            .map(|link| BlindSpot {
-                what: "pod veth".to_owned(),
-                why: format!(
-                    "{} is a macvlan or ipvlan: its packets pass no veth of the node, so POD_VETH is NOT_OBSERVABLE",
-                    link.name
-                ),
+            .filter_map(|pod| Some((pod, self.peer_views.get(&pod.netns())?)));
+        views
+            .flat_map(|(pod, view)| {
+                let links = view.links.values();
+                // A card of the pod's own: SR-IOV, or moved in whole.
+                let apart = |link: &&LinkView| {
+                    (link.kind == Kind::Slice && link.lower_nsid.is_some())
+                        || (link.kind == Kind::Device && link.up)
+                };
+                links.filter(apart).map(|link| no_veth(Some(pod), link))
             })
             .collect()
     }
@@ -287,6 +291,22 @@ fn unnamed_pod(veth: &str) -> BlindSpot {
         what: "pod namespace".to_owned(),
         why: format!(
             "the namespace behind {veth} has neither a process nor a name below /run/netns: what happens in it is not seen"
+        ),
+    }
+}
+
+fn no_veth(pod: Option<&NetnsHandle>, link: &LinkView) -> BlindSpot {
+    let whose = pod.map_or_else(String::new, |pod| format!(" of {}", pod.label()));
+    let what = if link.kind == Kind::Slice {
+        "a macvlan or ipvlan"
+    } else {
+        "a network card of the pod's own"
+    };
+    BlindSpot {
+        what: "pod veth".to_owned(),
+        why: format!(
+            "{}{whose} is {what}: its packets pass no veth of the node, so POD_VETH is NOT_OBSERVABLE",
+            link.name
         ),
     }
 }
@@ -349,7 +369,7 @@ pub(super) fn now() -> Ktime {
     Ktime(nanos_of(ClockId::CLOCK_MONOTONIC) as u64)
 }
 
-fn wall_offset() -> i64 {
+pub(super) fn wall_offset() -> i64 {
     nanos_of(ClockId::CLOCK_REALTIME) - nanos_of(ClockId::CLOCK_MONOTONIC)
 }
 

@@ -17,6 +17,8 @@ pub struct Selector {
     /// Name below /run/netns, or path.
     pub netns: Option<String>,
     pub pid: Option<u32>,
+    /// Pods found by what Kubernetes calls them; they go by these names.
+    pub pods: Vec<NetnsHandle>,
     /// A node-side interface of the selected namespace, by default of our own.
     pub interface: Option<String>,
     pub uplinks: Vec<String>,
@@ -29,7 +31,7 @@ pub struct LinkRef {
 }
 
 /// What is to be traced, and all that is known of its surroundings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub node: NetnsHandle,
     /// Empty: the node itself is traced.
@@ -49,6 +51,9 @@ pub struct Target {
 
 pub fn resolve(selector: &Selector) -> Result<Target, IdentityError> {
     let own = NetnsHandle::own()?;
+    if !selector.pods.is_empty() {
+        return resolve_pods(selector, &own);
+    }
     let selected = match (&selector.netns, selector.pid) {
         (Some(_), Some(_)) => return Err(IdentityError::TwoSelectors),
         (Some(what), None) => NetnsHandle::find(what)?,
@@ -67,6 +72,49 @@ pub fn resolve(selector: &Selector) -> Result<Target, IdentityError> {
         },
     };
     target(Scene::read(node, pods, &candidates)?, selector, &own)
+}
+
+/// Pods that are known to be pods, whatever their interfaces look like.
+fn resolve_pods(selector: &Selector, own: &NetnsHandle) -> Result<Target, IdentityError> {
+    let candidates = candidates(own)?;
+    let (hosts, pods): (Vec<_>, Vec<_>) = selector
+        .pods
+        .iter()
+        .cloned()
+        .partition(|pod| pod.netns() == own.netns());
+    let mut node: Option<(NetnsHandle, String)> = None;
+    for pod in &pods {
+        let found = node_of(pod, own, &candidates)?.unwrap_or_else(|| own.clone());
+        match &node {
+            Some((known, of)) if known.netns() != found.netns() => {
+                return Err(IdentityError::TwoNodes {
+                    one: of.clone(),
+                    other: pod.label(),
+                });
+            }
+            Some(_) => {}
+            None => node = Some((found, pod.label())),
+        }
+    }
+    let node = node.map_or_else(|| own.clone(), |(node, _)| node);
+    let alone = pods.is_empty();
+    let mut target = target(Scene::read(node, pods, &candidates)?, selector, own)?;
+    let shared = hosts.iter().map(|pod| shares_the_node(pod, alone));
+    target.blind.extend(shared.clone());
+    target.deltas.extend(shared.map(Delta::Blind));
+    Ok(target)
+}
+
+fn shares_the_node(pod: &NetnsHandle, alone: bool) -> BlindSpot {
+    let why = if alone {
+        "it uses the node's network: the flows of the whole node are followed, whichever process has them (--to narrows them)"
+    } else {
+        "it uses the node's network and is not followed with pods that have their own: trace it alone"
+    };
+    BlindSpot {
+        what: format!("pod {}", pod.label()),
+        why: why.to_owned(),
+    }
 }
 
 fn target(

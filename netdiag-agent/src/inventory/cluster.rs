@@ -18,7 +18,7 @@ pub use objects::{
 };
 pub use select::{Expression, Labels, Network, Operator, Selector};
 
-use crate::event::{Ktime, Netns};
+use crate::event::{Ktime, Netns, Proto};
 
 /// Objects that are gone and still remembered, over all kinds.
 const GRAVES: usize = 4096;
@@ -291,6 +291,15 @@ impl Cluster {
             .addresses()
             .any(|one| one == address)
             .then_some(service)
+    }
+
+    /// The Service whose port is open on every machine by this number.
+    pub fn node_port(&self, proto: Proto, port: u16) -> Option<(&Arc<Service>, &ServicePort)> {
+        self.services().find_map(|service| {
+            let mut ports = service.ports.iter();
+            let found = ports.find(|one| one.proto == proto && one.node_port == Some(port));
+            found.map(|port| (service, port))
+        })
     }
 
     pub fn slices_of<'a>(

@@ -290,10 +290,30 @@ impl Session {
         self.filter.add_pod(netns)
     }
 
-    pub fn add_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
+    /// Flows of these pods too, from and to these addresses.
+    pub fn follow(
+        &mut self,
+        pods: impl IntoIterator<Item = Netns>,
+        addresses: &[IpAddr],
+    ) -> Result<(), KernelError> {
+        pods.into_iter()
+            .try_for_each(|pod| self.filter.add_traced(pod))?;
         addresses
             .iter()
             .try_for_each(|address| self.filter.add_address(*address))
+    }
+
+    /// No longer theirs: an address may have another owner soon.
+    pub fn unfollow(
+        &mut self,
+        pods: impl IntoIterator<Item = Netns>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<(), KernelError> {
+        pods.into_iter()
+            .try_for_each(|pod| self.filter.remove_netns(pod))?;
+        addresses
+            .into_iter()
+            .try_for_each(|address| self.filter.remove_address(address))
     }
 
     /// Counters of one hook since the start.

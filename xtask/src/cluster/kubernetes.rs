@@ -29,6 +29,16 @@ pub const PROGRAMS: [&str; 5] = [
     "kube-proxy",
 ];
 
+/// The source or what builds it cannot be had here: nothing is wrong with this project.
+#[derive(Debug)]
+pub struct Unobtainable;
+
+impl std::fmt::Display for Unobtainable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "get the source package of kubernetes {VERSION}")
+    }
+}
+
 /// Where built programs are kept between runs and between clones.
 fn folder() -> PathBuf {
     sh::cache().join("kubernetes").join(VERSION)
@@ -49,7 +59,7 @@ pub fn programs() -> Result<PathBuf> {
     let built = build(&work).and_then(|output| keep(&output, &work, &folder));
     // Whatever happened: a gigabyte of objects is of no further use.
     let cleared = fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()));
-    built.with_context(|| format!("build kubernetes {VERSION}"))?;
+    built?;
     cleared?;
     println!(
         "kubernetes {VERSION}: built in {:.0} s",
@@ -70,6 +80,17 @@ pub fn cannot_build() -> Option<String> {
 
 /// Downloads, unpacks and compiles; returns the folder with the programs.
 fn build(work: &Path) -> Result<PathBuf> {
+    let description = download(work).context(Unobtainable)?;
+    let tree = work.join("src");
+    let mut unpack = Command::new("dpkg-source");
+    sh::output(unpack.arg("-x").arg(&description).arg(&tree))?;
+    repair(&tree)?;
+    compile(work, &tree).with_context(|| format!("build kubernetes {VERSION}"))?;
+    Ok(tree.join("_output/local/bin/linux/amd64"))
+}
+
+/// The file that names the parts of the source package.
+fn download(work: &Path) -> Result<PathBuf> {
     let apt = Apt::new(&work.join("apt"), Archive::Sources(SUITE))?;
     sh::output(apt.command("apt-get").args(["update", "-q"]))?;
     let listed = sh::output(apt.command("apt-cache").args(["showsrc", "kubernetes"]))?;
@@ -84,17 +105,7 @@ fn build(work: &Path) -> Result<PathBuf> {
             ])
             .current_dir(work),
     )?;
-    let description = find(work, "dsc")?;
-    let tree = work.join("src");
-    sh::output(
-        Command::new("dpkg-source")
-            .arg("-x")
-            .arg(&description)
-            .arg(&tree),
-    )?;
-    repair(&tree)?;
-    compile(work, &tree)?;
-    Ok(tree.join("_output/local/bin/linux/amd64"))
+    find(work, "dsc")
 }
 
 /// The first version of the listed source packages that is ours. Debian writes `NEWER+really1.20.2-1` when it has to

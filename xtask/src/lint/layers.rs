@@ -96,7 +96,8 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     edge("privilege", &[]),
-    edge("cli", &["event", "export"]),
+    // The words for pods are parsed where they are looked for.
+    edge("cli", &["event", "export", "identity"]),
     edge("app", ANY),
     edge("lib", ANY),
     edge("main", ANY),

@@ -24,6 +24,12 @@ pub struct Ask {
     pub netns: Option<String>,
     pub pid: Option<u32>,
     pub interface: Option<String>,
+    /// `pod/NAME`, `deployment/NAME`, `container/ID` …
+    pub pod: Option<String>,
+    /// Label selector of pods.
+    pub labels: Option<String>,
+    /// Kubernetes namespace of pods.
+    pub namespace: Option<String>,
     pub uplinks: Vec<String>,
     /// `HOST[:PORT]`
     pub to: Option<String>,

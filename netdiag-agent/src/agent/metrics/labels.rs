@@ -76,7 +76,7 @@ impl Overflow for DropLabels {
 pub struct SynLabels {
     namespace: String,
     workload: String,
-    /// `external`, `node` or `pod`.
+    /// `external`, `service`, `node` or `pod`.
     dst_class: String,
 }
 
@@ -89,10 +89,15 @@ impl SynLabels {
         }
         let (namespace, workload) = owner(&verdict.source);
         let destination = &verdict.destination;
-        let class = match (destination.external, destination.host) {
-            (true, _) => "external",
-            (_, true) => "node",
-            _ => "pod",
+        let machine = destination.node_name.is_some() && destination.pod_name.is_none();
+        let class = if destination.external {
+            "external"
+        } else if destination.service.is_some() {
+            "service"
+        } else if destination.host || machine {
+            "node"
+        } else {
+            "pod"
         };
         Some(Self {
             namespace,
@@ -113,8 +118,13 @@ impl Overflow for SynLabels {
 }
 
 /// Kubernetes namespace and workload of an end; empty where unknown, which Prometheus reads as an absent label.
-fn owner(_endpoint: &Endpoint) -> (String, String) {
-    (String::new(), String::new())
+fn owner(endpoint: &Endpoint) -> (String, String) {
+    let workload = endpoint.workloads.first();
+    let workload = workload.map(|owner| format!("{}/{}", owner.kind, owner.name));
+    (
+        endpoint.namespace.clone().unwrap_or_default(),
+        workload.unwrap_or_default(),
+    )
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -13,20 +13,22 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::standing::{Standing, State};
 use super::usage::Meter;
 use super::worker::{Message, News, Worker};
-use super::{Doors, MIB, Orders, say};
+use super::{Doors, MIB, Orders, asked, say};
 use crate::agent::api::{Ask, Command, Readiness, Refusal};
+use crate::agent::choice;
 use crate::agent::config::{Config, Keep};
-use crate::agent::metrics::Metrics;
+use crate::agent::metrics::{HookHealth, Metrics};
 use crate::agent::traces::{End, Trace, Traces};
 use crate::agent::watchdog::{Change, Level, Watchdog};
 use crate::app::Error;
 use crate::app::running::{Order, Scope};
-use crate::cli::{Destination, exit};
+use crate::cli::{Subject, exit};
 use crate::engine;
 use crate::event::Span;
 use crate::export::listing::is_failing;
 use crate::export::record::{FlowVerdict, Time};
 use crate::identity::Selector;
+use crate::identity::kube::names::Wanted;
 use crate::store::{Limits, Writer};
 
 /// Verdicts on their way here.
@@ -182,18 +184,25 @@ impl Supervisor {
             },
             scope,
             snap: false,
+            names: Some(Wanted::of_process(self.config.kubeconfig.as_deref())),
+            follower: None,
         };
         let now = Instant::now();
-        match self.launch(order, None) {
+        match self.launch(order, None, None) {
             Ok(worker) => self.standing.started(worker, now),
             Err(error) => self.standing.failed(error, now),
         }
     }
 
-    fn launch(&mut self, order: Order, limit: Option<Duration>) -> Result<Worker, String> {
+    fn launch(
+        &mut self,
+        order: Order,
+        subject: Option<Subject>,
+        limit: Option<Duration>,
+    ) -> Result<Worker, String> {
         let id = self.next_id;
         self.next_id += 1;
-        Worker::start(id, order, limit, self.out.clone())
+        Worker::start(id, order, subject, limit, self.out.clone())
             .map_err(|error| format!("start a thread: {error}"))
     }
 
@@ -237,12 +246,8 @@ impl Supervisor {
             }
             News::Verdict(verdict) => self.verdict(&verdict),
             News::Health { hooks, node } => {
-                let seen = |hooks: &[_]| -> u64 {
-                    hooks
-                        .iter()
-                        .map(|hook: &crate::agent::metrics::HookHealth| hook.seen)
-                        .sum()
-                };
+                let seen =
+                    |hooks: &[_]| -> u64 { hooks.iter().map(|hook: &HookHealth| hook.seen).sum() };
                 self.meter
                     .events(seen(&hooks).saturating_sub(seen(&self.standing.hooks)));
                 self.metrics().hooks(&self.standing.hooks, &hooks);
@@ -264,6 +269,9 @@ impl Supervisor {
     }
 
     fn verdict(&mut self, verdict: &FlowVerdict) {
+        if !choice::admits(&self.config.trace, verdict) {
+            return;
+        }
         self.metrics().verdict(verdict);
         let failing = is_failing(verdict.outcome);
         let keep = self.config.store.keep == Keep::All
@@ -314,11 +322,13 @@ impl Supervisor {
             return Err(Refusal::TooMany(self.asked.len()));
         }
         let limit = ask.duration.map_or(DEFAULT_DURATION, |span| span.0);
-        let subject = subject(&ask);
-        let order = order(ask)?;
-        let worker = self.launch(order, Some(limit)).map_err(Refusal::NotNow)?;
+        let kubeconfig = self.config.kubeconfig.as_deref();
+        let (name, order, subject) = asked::order(ask, kubeconfig).map_err(Refusal::Bad)?;
+        let worker = self
+            .launch(order, Some(subject), Some(limit))
+            .map_err(Refusal::NotNow)?;
         let started = Time::from(Timestamp::now()).0;
-        let trace = self.traces.add(worker.id, subject, started);
+        let trace = self.traces.add(worker.id, name, started);
         let id = worker.id;
         self.asked.insert(id, (worker, trace, 0));
         Ok(id)
@@ -388,7 +398,17 @@ impl Supervisor {
         if fresh.budget != self.config.budget {
             self.watchdog.set_budget(fresh.budget.clone());
         }
-        let other_trace = fresh.trace != self.config.trace;
+        // Which verdicts are chosen needs no other trace.
+        let attached = |config: &Config| {
+            let trace = &config.trace;
+            (
+                trace.enabled,
+                trace.uplinks.clone(),
+                trace.no_answer,
+                config.kubeconfig.clone(),
+            )
+        };
+        let other_trace = attached(&fresh) != attached(&self.config);
         self.config = fresh;
         if other_trace && !self.standing.stop() {
             self.start_standing();
@@ -437,66 +457,4 @@ impl Supervisor {
         self.writer.sync()?;
         Ok(exit::HEALTHY)
     }
-}
-
-fn subject(ask: &Ask) -> String {
-    let netns = ask.netns.as_ref().map(|name| format!("netns {name}"));
-    let pid = ask.pid.map(|pid| format!("pid {pid}"));
-    let interface = ask
-        .interface
-        .as_ref()
-        .map(|name| format!("interface {name}"));
-    let what: Vec<String> = netns.into_iter().chain(pid).chain(interface).collect();
-    let to = ask
-        .to
-        .as_ref()
-        .map_or_else(String::new, |to| format!(" to {to}"));
-    format!("{}{to}", what.join(", "))
-}
-
-fn order(ask: Ask) -> Result<Order, Refusal> {
-    let given = [
-        ask.netns.is_some(),
-        ask.pid.is_some(),
-        ask.interface.is_some(),
-    ];
-    if given.iter().filter(|given| **given).count() != 1 {
-        return Err(Refusal::Bad(
-            "give one of netns, pid and interface".to_owned(),
-        ));
-    }
-    let to = ask.to.as_deref().map(str::parse::<Destination>).transpose();
-    let to = to.map_err(|why| Refusal::Bad(format!("to: {why}")))?;
-    let targets = match &to {
-        None => Vec::new(),
-        Some(to) => {
-            let addresses = to.literal().ok_or_else(|| {
-                Refusal::Bad("to: give an address; this service resolves no names".to_owned())
-            })?;
-            match addresses.as_slice() {
-                [] => vec![(None, to.port)],
-                addresses => addresses
-                    .iter()
-                    .map(|address| (Some(*address), to.port))
-                    .collect(),
-            }
-        }
-    };
-    Ok(Order {
-        selector: Selector {
-            netns: ask.netns,
-            pid: ask.pid,
-            interface: ask.interface,
-            uplinks: ask.uplinks,
-            ..Selector::default()
-        },
-        targets,
-        config: ask
-            .no_answer
-            .map_or_else(engine::Config::default, |span| engine::Config {
-                no_answer: Span(span.0.as_nanos() as u64),
-            }),
-        scope: Scope::Target,
-        snap: false,
-    })
 }

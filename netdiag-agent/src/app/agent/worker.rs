@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::metrics::{HookHealth, NodeHealth};
-use crate::app::Error;
 use crate::app::running::{Order, Running, Scope, What};
+use crate::app::{Error, trace};
+use crate::cli::Subject;
 use crate::event::HookId;
 use crate::export::Context;
 use crate::export::record::FlowVerdict;
@@ -53,6 +54,7 @@ impl Worker {
     pub(super) fn start(
         id: u64,
         order: Order,
+        subject: Option<Subject>,
         limit: Option<Duration>,
         out: mpsc::Sender<Message>,
     ) -> io::Result<Self> {
@@ -66,7 +68,8 @@ impl Worker {
                     .build()
                     .map_err(Error::Runtime)
                     .and_then(|runtime| {
-                        let result = runtime.block_on(follow(&order, limit, stopped, &sender));
+                        let result =
+                            runtime.block_on(follow(order, subject, limit, stopped, &sender));
                         runtime.shutdown_background();
                         result
                     });
@@ -116,13 +119,23 @@ impl Sender {
     }
 }
 
+/// `subject`: whose packets; the whole node's without one.
 async fn follow(
-    order: &Order,
+    mut order: Order,
+    subject: Option<Subject>,
     limit: Option<Duration>,
     mut stopped: watch::Receiver<bool>,
     sender: &Sender,
 ) -> Result<(), Error> {
-    let target = identity::resolve(&order.selector)?;
+    let target = match subject {
+        None => identity::resolve(&order.selector)?,
+        Some(subject) => {
+            let (target, follower) = trace::target(&subject, &mut order.selector).await?;
+            order.follower = follower;
+            target
+        }
+    };
+    let scope = order.scope;
     let mut running = Running::start(order, &target, None).await?;
     sender
         .send(News::Ready {
@@ -148,7 +161,7 @@ async fn follow(
             }
         };
         sender
-            .verdicts(order.scope, step.verdicts, running.inventory())
+            .verdicts(scope, step.verdicts, running.inventory())
             .await;
         match step.what {
             What::Gone(name) => {
@@ -161,15 +174,13 @@ async fn follow(
                     .send(health(running.session(), running.inventory()))
                     .await;
             }
-            What::Tick | What::Nothing => {}
+            What::Tick | What::Nothing | What::Pods { .. } => {}
         }
     }
     let last = health(running.session(), running.inventory());
     sender.send(last).await;
     let (verdicts, engine) = running.end()?;
-    sender
-        .verdicts(order.scope, verdicts, engine.inventory())
-        .await;
+    sender.verdicts(scope, verdicts, engine.inventory()).await;
     result
 }
 

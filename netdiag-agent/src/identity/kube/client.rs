@@ -61,6 +61,13 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    fn unusable(origin: &Origin, why: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Unusable {
+            origin: origin.clone(),
+            why: innermost(why),
+        }
+    }
+
     /// The user named this file: going on without it would not be what was asked for.
     pub fn is_input(&self) -> bool {
         matches!(
@@ -158,30 +165,45 @@ impl Places {
 
 /// A client for the first credentials there are. Does not speak to the server yet; call it inside a tokio runtime.
 pub async fn connect(places: &Places) -> Result<Access, ClientError> {
-    let origin = places.origin().ok_or(ClientError::None)?;
-    let unusable = |why: &(dyn std::error::Error + 'static)| ClientError::Unusable {
-        origin: origin.clone(),
-        why: innermost(why),
-    };
-    let mut config = match &origin {
-        Origin::InCluster => Config::incluster().map_err(|error| unusable(&error))?,
-        Origin::Given(path) | Origin::Home(path) | Origin::Kubelet(path) => {
-            from_files(std::slice::from_ref(path))
-                .await
-                .map_err(|error| unusable(&error))?
-        }
-        Origin::Environment(paths) => from_files(paths).await.map_err(|error| unusable(&error))?,
-    };
+    let (origin, mut config) = load(places).await?;
     config.connect_timeout = Some(CONNECT);
     // `brief` tries again itself, within its bound.
     config.default_retry = false;
     let namespace = config.default_namespace.clone();
-    let client = Client::try_from(config).map_err(|error| unusable(&error))?;
-    Ok(Access {
-        client,
-        namespace,
-        origin,
-    })
+    match Client::try_from(config) {
+        Ok(client) => Ok(Access {
+            client,
+            namespace,
+            origin,
+        }),
+        Err(error) => Err(ClientError::unusable(&origin, &error)),
+    }
+}
+
+/// The namespace of the first credentials there are, without using them.
+pub async fn namespace(places: &Places) -> Result<String, ClientError> {
+    let (_, config) = load(places).await?;
+    Ok(config.default_namespace)
+}
+
+async fn load(places: &Places) -> Result<(Origin, Config), ClientError> {
+    let origin = places.origin().ok_or(ClientError::None)?;
+    let paths = match &origin {
+        Origin::InCluster => {
+            return match Config::incluster() {
+                Ok(config) => Ok((origin, config)),
+                Err(error) => Err(ClientError::unusable(&origin, &error)),
+            };
+        }
+        Origin::Environment(paths) => paths.as_slice(),
+        Origin::Given(path) | Origin::Home(path) | Origin::Kubelet(path) => {
+            std::slice::from_ref(path)
+        }
+    };
+    match from_files(paths).await {
+        Ok(config) => Ok((origin, config)),
+        Err(error) => Err(ClientError::unusable(&origin, &error)),
+    }
 }
 
 async fn from_files(paths: &[PathBuf]) -> Result<Config, KubeconfigError> {

@@ -24,12 +24,11 @@ const NAMES: [&str; 4] = [
 ];
 
 const AGAIN: Duration = Duration::from_mins(5);
-const AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 /// What the agent leaves alone where its configuration names nothing.
 const DEFAULT: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 
-pub async fn poll(client: &Client, sender: &mpsc::Sender<Change>) {
+pub async fn poll(client: &Client, sender: &mpsc::Sender<Change>, after_failure: Duration) {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let mut told = None;
     let mut unseen = false;
@@ -48,7 +47,7 @@ pub async fn poll(client: &Client, sender: &mpsc::Sender<Change>) {
             Err(error) => {
                 let first = !std::mem::replace(&mut unseen, true);
                 let unseen = Change::Unseen(Kind::MasqueradeConfig, why(&error).into());
-                (first.then_some(unseen).into_iter().collect(), AFTER_FAILURE)
+                (first.then_some(unseen).into_iter().collect(), after_failure)
             }
         };
         for change in news {

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod intern;
+pub mod lookup;
 mod masquerade;
 pub mod names;
 mod prune;

@@ -4,6 +4,7 @@
 //! packets; a full channel makes them wait, not the trace.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
@@ -32,6 +33,25 @@ pub struct Wanted {
     /// Nanoseconds to add to a kernel time to get nanoseconds since the Unix epoch.
     pub wall_offset: i64,
     pub pace: Pace,
+}
+
+impl Wanted {
+    /// What this process has credentials for, on the machine it runs on.
+    pub fn of_process(kubeconfig: Option<&Path>) -> Self {
+        Self {
+            places: Places::of_process(kubeconfig),
+            node: node_name(),
+            wall_offset: crate::identity::scene::wall_offset(),
+            pace: Pace::default(),
+        }
+    }
+}
+
+/// This machine's name in the cluster: told by whoever deployed us, or the machine's own, as the kubelet spells it.
+pub fn node_name() -> String {
+    let told = std::env::var("NODE_NAME").ok();
+    told.filter(|name| !name.is_empty())
+        .unwrap_or_else(|| crate::identity::machine().0.to_lowercase())
 }
 
 /// A stream of news; dropping it ends the asking.
@@ -66,6 +86,13 @@ impl Names {
     /// Waits for news and takes what is there, `most` at a time; `false`: no more will come.
     pub async fn next(&mut self, into: &mut Vec<Change>, most: usize) -> bool {
         self.receiver.recv_many(into, most).await > 0
+    }
+}
+
+impl Names {
+    /// What is there now.
+    pub fn waiting(&mut self) -> Vec<Change> {
+        std::iter::from_fn(|| self.receiver.try_recv().ok()).collect()
     }
 }
 
@@ -156,7 +183,7 @@ impl All {
             self.kind::<NetworkPolicy>(Kind::Policies, prune::policy),
             self.kind::<Namespace>(Kind::Namespaces, prune::namespace),
             self.kind::<Node>(Kind::Machines, prune::machine),
-            masquerade::poll(&self.client, &self.sender),
+            masquerade::poll(&self.client, &self.sender, self.pace.longest_pause),
         );
         let ((), (), (), (), (), (), (), ()) = every;
     }

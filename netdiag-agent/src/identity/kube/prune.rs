@@ -73,3 +73,6 @@ fn target(pruner: &mut Pruner, port: &IntOrString) -> Option<TargetPort> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

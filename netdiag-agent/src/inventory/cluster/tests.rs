@@ -102,7 +102,7 @@ fn service(port: u16) -> Arc<Service> {
         selector: Labels::new(),
         ports: vec![ServicePort {
             name: None,
-            proto: crate::event::Proto::TCP,
+            proto: Proto::TCP,
             port,
             target: TargetPort::Number(port),
             node_port: None,

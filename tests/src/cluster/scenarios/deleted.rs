@@ -1,6 +1,8 @@
 //! Pods that go while they are traced, or while they are spoken to.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 
 use super::{delivered, tcp, web};
 use crate::cluster::Scenario;
@@ -34,7 +36,7 @@ pub const PEER: Scenario = Scenario {
 fn peer(stage: &Stage) -> Result<()> {
     let address = make(stage, "victim")?;
     let alive = delivered((address, 8080).into()).named("/destination/pod_name", "victim");
-    // The neighbour no longer answers: the kernel gives up and says so after three seconds.
+    // Nobody answers for the address any more: the kernel gives up and says so after three seconds.
     let expect = Expect::dropped(&["NEIGH_FAILED"], &[]);
     let mut gone = tcp((address, 8081).into(), &[Answer::Unreachable], expect).from_client();
     gone.attempt.step = gone.attempt.step.timeout(std::time::Duration::from_secs(8));
@@ -43,6 +45,7 @@ fn peer(stage: &Stage) -> Result<()> {
     let mut following = Trace::of_client(stage).follow()?;
     following.send(CLIENT, &attempts[..1])?;
     delete(stage, "victim")?;
+    forget(stage, address)?;
     following.send(CLIENT, &attempts[1..])?;
     judge(&following.stop()?, &attempts)
 }
@@ -72,6 +75,18 @@ fn traced(stage: &Stage) -> Result<()> {
     // A trace of another pod is none the wiser.
     let attempts = [web(stage)?];
     judge(&Trace::of_client(stage).run(&attempts)?, &attempts)
+}
+
+/// Makes the client forget the pod's link address now, as it would by itself within a minute: until then it sends to
+/// where nobody is, and waits.
+fn forget(stage: &Stage, address: std::net::IpAddr) -> Result<()> {
+    let pid = stage.pid(NAMESPACE, CLIENT)?;
+    let mut nsenter = Command::new("nsenter");
+    nsenter.arg(format!("--net=/proc/{pid}/ns/net"));
+    nsenter.args(["ip", "neigh", "del", &address.to_string(), "dev", "eth0"]);
+    let status = nsenter.status().context("run nsenter")?;
+    ensure!(status.success(), "ip neigh del {address}: {status}");
+    Ok(())
 }
 
 fn make(stage: &Stage, name: &str) -> Result<std::net::IpAddr> {

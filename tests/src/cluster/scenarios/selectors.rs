@@ -43,6 +43,7 @@ pub const BY_WORKLOAD: Scenario = Scenario {
             .kubectl
             .get(&format!("pods -n {NAMESPACE} -l app=web"))?;
         let replicas = replicas["items"].as_array().context("no list of pods")?;
+        let client = stage.pod_ip(NAMESPACE, CLIENT)?;
         let mut attempts = Vec::new();
         for replica in replicas {
             let address = text(replica, "/status/podIP").parse()?;
@@ -51,7 +52,9 @@ pub const BY_WORKLOAD: Scenario = Scenario {
                 crate::cluster::stage::POD_PORT,
             )
                 .into();
-            let attempt = Try::new(Attempt::healthy(Kind::Tcp, to)).from_client();
+            let mut attempt = Try::new(Attempt::healthy(Kind::Tcp, to)).from_client();
+            // The kubelet asks there too whether they are ready.
+            attempt.attempt.step = attempt.attempt.step.from(client);
             let name = text(replica, "/metadata/name");
             let attempt = attempt.named("/destination/pod_name", name);
             attempts.push(attempt.named("/destination/workloads/0/name", "web"));
