@@ -1,7 +1,9 @@
 //! The command line: what was typed ([`grammar`]) becomes what it means ([`Config`], plain data).
 
+mod agent;
 mod destination;
 mod grammar;
+mod verdicts;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,7 +13,9 @@ use std::time::Duration;
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
+pub use agent::Agent;
 pub use destination::{Destination, Host, Object, ObjectKind};
+pub use verdicts::{Api, Listing, Source, Verdicts};
 
 use crate::event::Span;
 use crate::export::{ColorChoice, Format};
@@ -45,6 +49,10 @@ pub enum Command {
     Explain(Option<String>),
     Doctor(ReportFormat),
     Schema,
+    /// The node mode.
+    Agent(Agent),
+    /// What an agent has stored.
+    Verdicts(Verdicts),
 }
 
 #[derive(Debug, PartialEq)]

@@ -34,6 +34,9 @@ const MAX_GONE: usize = 1_024;
 /// Neighbour entries remembered.
 const MAX_NEIGHBOURS: usize = 4_096;
 
+/// Times of losses told apart.
+const MAX_LOSSES: usize = 4_096;
+
 /// Everything that can happen to the core.
 #[expect(
     clippy::large_enum_variant,
@@ -196,11 +199,19 @@ impl Engine {
         }
     }
 
-    /// Many losses at one time count as one entry; the list stays as short as the trace is in ticks.
+    /// Many losses at one time count as one entry.
     fn lost(&mut self, at: Ktime, count: u64) {
         match self.losses.last_mut() {
             Some((last, sum)) if at.since(*last) < Span::millis(50) => *sum += count,
             _ => self.losses.push((at, count)),
+        }
+        if self.losses.len() > MAX_LOSSES {
+            // The older half becomes one entry, at the latest of its times: a flow may be told of more losses than it
+            // met, never of fewer.
+            let rest = self.losses.split_off(MAX_LOSSES / 2);
+            let latest = self.losses.last().map_or(at, |(at, _)| *at);
+            let sum = self.losses.iter().map(|(_, count)| count).sum();
+            self.losses = std::iter::once((latest, sum)).chain(rest).collect();
         }
     }
 

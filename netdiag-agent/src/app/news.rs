@@ -26,6 +26,9 @@ const MAX_POLLED: usize = 16;
 /// A conntrack table with more entries is read in the background, not before the trace begins.
 const BIG_TABLE: u64 = 50_000;
 
+/// Questions remembered; those no longer fresh are forgotten first.
+const MAX_ASKED: usize = 4096;
+
 /// News waiting to be read.
 const QUEUE: usize = 1024;
 
@@ -193,6 +196,10 @@ impl News {
         let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else {
             return;
         };
+        if self.asked.len() >= MAX_ASKED {
+            self.asked
+                .retain(|_, asked| now.duration_since(*asked) < FRESH);
+        }
         self.asked.insert((netns, topic.clone()), now);
         match topic {
             Topic::Listeners => {
@@ -252,6 +259,14 @@ impl News {
     /// A new namespace on this node.
     pub(super) fn add(&mut self, handle: NetnsHandle) {
         self.handles.insert(handle.netns(), handle);
+    }
+
+    /// One that has gone.
+    pub(super) fn forget(&mut self, netns: Netns) {
+        self.handles.remove(&netns);
+        self.polled.remove(&netns);
+        self.dropped_by_rules.remove(&netns);
+        self.asked.retain(|(asked, _), _| *asked != netns);
     }
 
     /// The next piece of news.

@@ -1,6 +1,6 @@
 //! A running trace: everything that feeds the engine, step by step. Prints nothing, heeds no signal, knows no end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::identity::links;
 use crate::identity::pods::Follower;
 use crate::identity::{LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::cluster::Change;
-use crate::inventory::{BlindSpot, Delta, Inventory};
+use crate::inventory::{BlindSpot, Delta, Inventory, Link, Role};
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
 use crate::verdict::Verdict;
@@ -42,14 +42,25 @@ pub(super) struct Order {
     /// Only flows to one of these; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
     pub config: Config,
+    /// How much of the node.
+    pub scope: Scope,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
-    /// Where all inputs go.
-    pub record: Option<PathBuf>,
     /// Whom to ask for names; nobody where there is no cluster.
     pub names: Option<Wanted>,
     /// Knows when the pods become others; these are then traced instead.
     pub follower: Option<Follower>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The interfaces of the target.
+    #[default]
+    Target,
+    /// Those of all pods, also of later ones.
+    AllPods,
+    /// None: only where packets die, whosever they are.
+    Deaths,
 }
 
 /// What one step brought.
@@ -87,6 +98,9 @@ pub(super) struct Running {
     pod_addresses: Vec<IpAddr>,
     /// Host-side interfaces of the pods that are still there.
     pod_links: Vec<LinkRef>,
+    /// Namespaces behind the node's interfaces.
+    behind: BTreeMap<LinkRef, Netns>,
+    scope: Scope,
     tick: Interval,
     counters: Interval,
     names: Option<Names>,
@@ -96,7 +110,12 @@ pub(super) struct Running {
 
 impl Running {
     /// Attaches; when this returns, nothing is missed any more.
-    pub(super) async fn start(order: Order, target: &Target) -> Result<Self, Error> {
+    /// All inputs go to `recorder` too.
+    pub(super) async fn start(
+        order: Order,
+        target: &Target,
+        recorder: Option<Recorder<File>>,
+    ) -> Result<Self, Error> {
         // The answers arrive while the programs are loaded.
         let names = order.names.clone().and_then(Names::start);
         kernel::sweep_leftovers(Some(target.node.path()))?;
@@ -108,11 +127,6 @@ impl Running {
         let session = Session::start(&watch(&order, target))?;
         let rules = reader.await.unwrap_or_default();
         let own_programs = session.programs().iter().map(|own| own.id).collect();
-        let recorder = order
-            .record
-            .as_deref()
-            .map(|path| Recorder::create(path, order.config))
-            .transpose()?;
         let pod_links = target.pod_links.iter().filter(|_| !target.pods.is_empty());
         let mut running = Self {
             engine: Engine::new(order.config),
@@ -124,7 +138,9 @@ impl Running {
             pods: target.pods.clone(),
             pod_addresses: target.pod_addresses.clone(),
             pod_links: pod_links.cloned().collect(),
+            behind: behind(target),
             session,
+            scope: order.scope,
             tick: every(TICK),
             counters: every(COUNTERS),
             names,
@@ -284,13 +300,20 @@ impl Running {
                 return Ok((self.feed(Input::Inventory(delta))?, What::Nothing));
             }
             links::Change::Pods(target) => return self.retarget(target.map(|target| *target)),
-            links::Change::Appeared { pod: Some(pod), .. } => {
-                self.session.add_namespace(pod.netns())?;
-                self.news.add(pod);
+            links::Change::Appeared { link, role, pod } => {
+                if self.scope == Scope::AllPods && role == Role::PodVeth {
+                    let wanted = interface(&self.node_path, &link);
+                    self.session.watch_interface(&wanted)?;
+                }
+                if let Some(pod) = pod {
+                    self.session.add_namespace(pod.netns())?;
+                    self.behind.insert(link, pod.netns());
+                    self.news.add(pod);
+                }
             }
-            links::Change::Appeared { pod: None, .. } => {}
             links::Change::Gone { link, .. } => {
                 self.session.unwatch_interface(self.node, link.ifindex);
+                self.forget_behind(&link)?;
                 let before = self.pod_links.len();
                 self.pod_links.retain(|known| *known != link);
                 if before > 0 && self.pod_links.is_empty() {
@@ -299,6 +322,20 @@ impl Running {
             }
         }
         Ok((Vec::new(), What::Nothing))
+    }
+
+    /// The namespace behind an interface that has gone ends soon; a trace without end must not keep them all.
+    fn forget_behind(&mut self, link: &LinkRef) -> Result<(), Error> {
+        let Some(netns) = self.behind.remove(link) else {
+            return Ok(());
+        };
+        let traced = self.pods.iter().any(|pod| pod.netns() == netns);
+        if traced || self.behind.values().any(|other| *other == netns) {
+            return Ok(());
+        }
+        self.news.forget(netns);
+        self.session.unfollow([netns], [])?;
+        Ok(())
     }
 
     /// Other pods are traced from now on; none when they are all gone.
@@ -387,19 +424,53 @@ fn interface(node: &Path, link: &LinkRef) -> WatchInterface {
     }
 }
 
+/// The pods' namespaces by the node's interfaces that lead there.
+fn behind(target: &Target) -> BTreeMap<LinkRef, Netns> {
+    let links = target.deltas.iter().filter_map(|delta| match delta {
+        Delta::Link(link) if link.netns == target.node.netns() && link.role == Role::PodVeth => {
+            Some((link_ref(link), link.peer?.0))
+        }
+        _ => None,
+    });
+    links.collect()
+}
+
+fn link_ref(link: &Link) -> LinkRef {
+    LinkRef {
+        ifindex: link.ifindex,
+        name: Arc::clone(&link.name),
+    }
+}
+
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }
 
+fn links(scope: Scope, target: &Target) -> Vec<LinkRef> {
+    let own = target.pod_links.iter().chain(&target.uplinks).cloned();
+    let mut links: Vec<LinkRef> = match scope {
+        Scope::Target => return own.collect(),
+        Scope::Deaths => return Vec::new(),
+        Scope::AllPods => own.collect(),
+    };
+    let node = target.node.netns();
+    links.extend(target.deltas.iter().filter_map(|delta| match delta {
+        Delta::Link(link) if link.netns == node && link.role == Role::PodVeth => {
+            Some(link_ref(link))
+        }
+        _ => None,
+    }));
+    links.sort_unstable();
+    links.dedup();
+    links
+}
+
 fn watch(order: &Order, target: &Target) -> Watch {
     let node = target.node.path();
-    let interfaces = target
-        .pod_links
-        .iter()
-        .chain(&target.uplinks)
-        .map(|link| interface(node, link));
+    let links = links(order.scope, target);
+    let interfaces = links.iter().map(|link| interface(node, link));
     let namespaces = target.other_pods.iter().map(NetnsHandle::netns).collect();
     Watch {
         node: Some(node.to_owned()),
@@ -409,6 +480,7 @@ fn watch(order: &Order, target: &Target) -> Watch {
         addresses: target.pod_addresses.clone(),
         any_address: target.pods.is_empty(),
         targets: order.targets.clone(),
+        drops_only: order.scope == Scope::Deaths,
         snap: order.snap,
         vxlan_port: target.vxlan_port,
         debug_log: tracing::enabled!(tracing::Level::TRACE),

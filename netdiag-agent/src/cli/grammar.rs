@@ -68,6 +68,10 @@ enum Typed {
     },
     /// The JSON Schema of a verdict line
     Schema,
+    /// Trace this node without end: verdicts to a store on disk, metrics, an API
+    Agent(super::agent::AgentArgs),
+    /// The verdicts an agent has stored
+    Verdicts(super::verdicts::VerdictsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -180,7 +184,7 @@ fn format_parser() -> impl TypedValueParser<Value = &'static Format> {
         .map(|name| Format::by_name(&name).expect("the parser admits only names of EXPORTERS"))
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     const WANTED: &str = "wanted is a length of time such as 500ms, 30s or 2m";
     let span: SignedDuration = text.parse().map_err(|_| WANTED.to_owned())?;
     Duration::try_from(span)
@@ -214,6 +218,8 @@ impl TryFrom<Cli> for Config {
                 output: Report::Json,
             } => Command::Doctor(ReportFormat::Json),
             Typed::Schema => Command::Schema,
+            Typed::Agent(args) => Command::Agent(args.into()),
+            Typed::Verdicts(args) => Command::Verdicts(args.try_into()?),
         };
         Ok(Self {
             log_level: cli.log_level.into(),

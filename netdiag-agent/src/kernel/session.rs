@@ -42,6 +42,8 @@ pub struct Watch {
     pub any_address: bool,
     /// Only flows with one of these at either end; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
+    /// Deaths alone: one program, and none at interfaces.
+    pub drops_only: bool,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
     /// UDP port that carries VXLAN on the node.
@@ -95,10 +97,13 @@ impl Session {
         } = plan(&capabilities)?;
 
         let mut ebpf = load_object(kernel.loader, &kernel.facts, &capabilities, watch)?;
-        let hooks: Vec<_> = attach::tc_hooks()
+        let mut hooks: Vec<_> = attach::tc_hooks()
             .map(|(hook, _)| hook)
             .chain(tracepoints)
             .collect();
+        if watch.drops_only {
+            hooks.retain(|hook| hook.id == HookId::KfreeSkb);
+        }
         let mut loaded = Vec::new();
         for (hook, result) in verify(&mut ebpf, &hooks, &kernel.btf) {
             match result {
@@ -195,6 +200,11 @@ impl Session {
     /// What is attached.
     pub fn hooks(&self) -> &[HookId] {
         &self.hooks
+    }
+
+    /// How many interfaces have the TC programs.
+    pub const fn interfaces(&self) -> usize {
+        self.watched.len()
     }
 
     /// What is not, and what that costs.
