@@ -60,6 +60,8 @@ pub struct Trace {
     pub record: Option<PathBuf>,
     /// Where the packets go, as pcapng.
     pub pcap: Option<PathBuf>,
+    /// Use no more than this tier; `None`: all this kernel has.
+    pub max_tier: Option<u8>,
     pub verbose: bool,
 }
 

@@ -255,6 +255,7 @@ impl Story {
             location: Some(location.into()),
             stack: stack.iter().map(|symbol| (*symbol).into()).collect(),
             route: None,
+            refusal: None,
         };
         self.push(
             HookId::KfreeSkb,
@@ -418,6 +419,7 @@ fn clash(story: Story) -> Story {
         location: Some("nf_hook_slow".into()),
         stack: ["nf_hook_slow", "ip_output"].map(Into::into).to_vec(),
         route: None,
+        refusal: None,
     };
     story.push(
         HookId::KfreeSkb,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 
 use crate::faults::{Case, Place};
+use crate::kernel::{Kernel, Lack};
 use crate::needs::Need;
 use crate::plan::{Family, Plan, Topology};
 use crate::step::{Answer, Kind, Step};
@@ -184,6 +185,8 @@ pub struct Expect {
     pub component: &'static [(&'static str, &'static str)],
     /// Members of the verdict that must not be missing or empty.
     pub present: &'static [&'static str],
+    /// What is due instead where the kernel cannot tell more, and what it then lacks.
+    pub weaker: &'static [(Lack, fn(&mut Self))],
 }
 
 impl Expect {
@@ -197,7 +200,30 @@ impl Expect {
             reply: false,
             component: &[],
             present: &[],
+            weaker: &[],
         }
+    }
+
+    /// The cause is named, but not proven.
+    pub fn infer(&mut self) {
+        self.confidences = &["INFERRED"];
+    }
+
+    #[must_use]
+    pub const fn weaker(mut self, weaker: &'static [(Lack, fn(&mut Self))]) -> Self {
+        self.weaker = weaker;
+        self
+    }
+
+    /// What is due from a trace of at most this tier on this kernel.
+    #[must_use]
+    pub fn on(mut self, kernel: &Kernel, tier: Option<u8>) -> Self {
+        for (lack, weaken) in self.weaker {
+            if kernel.lacks(*lack, tier) {
+                weaken(&mut self);
+            }
+        }
+        self
     }
 
     pub const fn delivered() -> Self {

@@ -70,10 +70,7 @@ fn traffic_control(node: &Node) -> Result<(String, String)> {
         .netns
         .ask("tc", &["-force", "-batch", "-"], &script)?
         .stdout;
-    Ok((
-        "tc".to_owned(),
-        stable(&String::from_utf8_lossy(&text)),
-    ))
+    Ok(("tc".to_owned(), stable(&String::from_utf8_lossy(&text))))
 }
 
 /// A tool that is missing, or that has nothing to show and says so by failing, shows nothing both times.

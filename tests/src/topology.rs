@@ -214,8 +214,7 @@ fn translate(node: &Node) -> Result<()> {
 fn iptables_nat(node: &Node, family: Family) -> Result<()> {
     let a = node.addresses(family);
     let (pods, up) = (&a.pods, node.uplink());
-    let mut script =
-        format!("*nat\n-A POSTROUTING -s {pods} ! -d {pods} -o {up} -j MASQUERADE\n");
+    let mut script = format!("*nat\n-A POSTROUTING -s {pods} ! -d {pods} -o {up} -j MASQUERADE\n");
     for (protocol, port) in [
         ("tcp", port::TCP[0]),
         ("udp", port::UDP[0]),

@@ -128,6 +128,7 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         targets,
         snap: options.pcap.is_some(),
         debug_log: tracing::enabled!(tracing::Level::TRACE),
+        max_tier: options.max_tier,
     }
 }
 

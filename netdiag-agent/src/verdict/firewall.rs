@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::case::{Case, Death, Finding};
 use super::types::{Component, Confidence, HopName, Remediation, RuleRef};
-use crate::event::{Conntrack, CtStatus, IfIndex, Netns};
+use crate::event::{Conntrack, CtStatus, IfIndex, Netns, NfFamily, Refusal, Refuser};
 use crate::flow::drops::{Backend, DropKind};
 use crate::flow::record::DropGroup;
 use crate::inventory::{Role, Rules};
@@ -38,13 +38,22 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
     let DropKind::Netfilter(backend) = group.kind else {
         return None;
     };
+    let refusal = group.drop.refusal.as_ref();
+    // Connection tracking and NAT refuse packets without any rule.
+    if refusal.is_some_and(|refusal| !may_be_rule(refusal.by)) {
+        return None;
+    }
     let hook = hook(group.spot.hop);
     let rules = group
         .spot
         .netns
         .and_then(|netns| case.inventory.rules(netns));
     let facts = facts(case, group, hook);
-    let backend = settled(backend, rules);
+    let backend = if refusal.is_some_and(|refusal| refusal.by != Refuser::Unknown) {
+        backend
+    } else {
+        settled(backend, rules)
+    };
     let candidates = match (rules, hook, &facts) {
         (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group, backend),
         _ => Vec::new(),
@@ -257,6 +266,13 @@ fn candidates(
             Some(Backend::Legacy) => candidate.backend.name() == "legacy",
             None => true,
         })
+        .filter(|candidate| {
+            group
+                .drop
+                .refusal
+                .as_ref()
+                .is_none_or(|refusal| is_in_table(candidate, refusal))
+        })
         .cloned()
         .collect();
     let of_backend = if of_backend.is_empty() {
@@ -273,6 +289,23 @@ fn candidates(
     } else {
         narrowed
     }
+}
+
+const fn may_be_rule(refuser: Refuser) -> bool {
+    matches!(refuser, Refuser::Unknown | Refuser::Nft | Refuser::Legacy)
+}
+
+/// The rule lies in the table the kernel named, as far as it did. A rule of iptables on nft is in a table of nft.
+fn is_in_table(candidate: &Candidate, refusal: &Refusal) -> bool {
+    let table = refusal
+        .table
+        .as_deref()
+        .is_none_or(|table| table == candidate.table);
+    let family = refusal
+        .table_family
+        .and_then(NfFamily::name)
+        .is_none_or(|family| family == candidate.family.name());
+    table && family
 }
 
 /// The packet as it stood at the hook.

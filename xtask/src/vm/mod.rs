@@ -7,6 +7,7 @@ mod initramfs;
 mod kernel;
 mod modules;
 mod qemu;
+mod results;
 
 use std::fs;
 use std::path::PathBuf;
@@ -73,6 +74,12 @@ pub struct Args {
     /// Fetch the newest kernel of the suite even if one is in the cache
     #[arg(long)]
     refresh: bool,
+    /// Run what dies in netfilter a second time without kprobes and fexit, and write docs/tiers.md anew
+    #[arg(long)]
+    table: bool,
+    /// Only take the results of an earlier run, or of `netdiag-lab run` on this machine, into docs/tiers.md
+    #[arg(long, value_name = "LOG")]
+    merge: Vec<PathBuf>,
     /// Further options for `netdiag-lab run`
     #[arg(last = true)]
     options: Vec<String>,
@@ -93,6 +100,16 @@ fn by_name(name: &str) -> Result<&'static Kernel, String> {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if !args.merge.is_empty() {
+        let mut lines = Vec::new();
+        for log in &args.merge {
+            let text =
+                fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
+            lines.extend(results::gathered(&text));
+        }
+        results::save(&lines)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     setup::build_tools()?;
     if let Err(error) = setup::packages::ensure() {
         println!("{error:#}");
@@ -173,6 +190,10 @@ fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
         log.display()
     );
     let tally = qemu::run(&image.vmlinuz, &initrd, &log)?;
+    if args.table {
+        let text = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
+        results::save(&results::gathered(&text))?;
+    }
     println!(
         "kernel {}: {} passed, {} failed, {:.1} s",
         kernel.name,
@@ -192,7 +213,17 @@ fn lab_command(args: &Args) -> Result<String> {
     } else {
         args.scenario.clone()
     };
-    let words = [&["netdiag-lab run".to_owned()][..], &args.options, &names];
+    let compare: &[String] = if args.table {
+        &["--compare".to_owned()]
+    } else {
+        &[]
+    };
+    let words = [
+        &["netdiag-lab run".to_owned()][..],
+        compare,
+        &args.options,
+        &names,
+    ];
     Ok(words.concat().join(" "))
 }
 

@@ -33,6 +33,7 @@ mod ttl_expired;
 mod tunnel_drop;
 mod unknown;
 
+use crate::flow::drops::DropKind;
 use crate::flow::record::Direction;
 use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Confidence, Outcome};
@@ -125,6 +126,26 @@ fn death(cause: Cause, death: Death<'_>) -> Finding {
         drop: Some(death.index),
         ..Finding::new(outcome, cause, Confidence::Proven)
     }
+}
+
+/// A drop where received packets are routed, by a kernel that gives no reason there: several checks end in one function.
+fn unexplained_at_input_routing<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    let found = case.death_of(|kind| kind == DropKind::Other)?;
+    let location = found.group.drop.location.as_deref()?;
+    INPUT_ROUTING
+        .iter()
+        .any(|function| location.starts_with(function))
+        .then_some(found)
+}
+
+const INPUT_ROUTING: [&str; 3] = ["ip_rcv_finish", "ip_route_input", "br_validate_ip"];
+
+/// How much a counter of the namespace of the drop has moved; `None` when it has not.
+fn counted(case: &Case<'_>, death: Death<'_>, name: &str) -> Option<u64> {
+    let netns = death.group.spot.netns?;
+    case.inventory
+        .counter_delta(netns, name)
+        .filter(|delta| *delta > 0)
 }
 
 /// Destination of the dropped packet, for words and commands.
