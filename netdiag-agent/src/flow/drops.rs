@@ -184,6 +184,16 @@ fn by_location(drop: &Drop, ttl: u8) -> DropKind {
     if location.starts_with("br_") || any(location, &["__br_forward"]) {
         return DropKind::Bridge;
     }
+    // What a queueing discipline refuses is freed as a list, by the function that queued it; so is the rest of a packet
+    // in pieces, by another.
+    if location.starts_with("kfree_skb_list")
+        && drop
+            .stack
+            .first()
+            .is_some_and(|caller| any(caller, &["__dev_queue_xmit", "__dev_xmit_skb"]))
+    {
+        return DropKind::Qdisc;
+    }
     // The receive functions of tunnels are modules of their own.
     if TUNNELS
         .iter()

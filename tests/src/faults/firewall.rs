@@ -80,7 +80,7 @@ pub fn two_tables(case: &Case) -> Result<()> {
     let port = broken::TCP;
     let table = |name: &str, priority: i32, rule: &str| {
         format!(
-            "table inet {name} {{ chain guard {{ type filter hook forward priority {priority}; policy accept; {rule} }} }}\n"
+            "table inet {name} {{ chain guard {{ type filter hook forward priority {priority}; policy accept; {rule}\n }}\n}}\n"
         )
     };
     let script = table(

@@ -135,24 +135,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// What `cargo xtask test` runs in each guest: the healthy controls, each rule back end, routes, sockets and silence, on
-/// both topologies and families. A trace takes ten times as long under emulation; `cargo xtask vm` runs the whole table.
-const TESTED: &[&str] = &[
-    "healthy_bridge_v4",
-    "healthy_ptp_v6",
-    "forward_rule_bridge_v4",
-    "forward_table_ptp_v6",
-    "forward_rule_legacy_ptp_v4",
-    "no_route_bridge_v4",
-    "port_closed_pod_ptp_v4",
-    "no_answer_bridge_v6",
-];
+/// A share of the work: the `index`th of `of` kernels.
+#[derive(Clone, Copy)]
+pub struct Share {
+    pub index: usize,
+    pub of: usize,
+}
 
-/// Part of the lab on one kernel.
-pub fn test(kernel: &Kernel) -> Result<Tally> {
+/// The lab on one kernel, as `cargo xtask test` runs it: one variant of each scenario, or this kernel's share of them.
+/// The healthy controls are everybody's. A trace takes ten times as long under emulation.
+pub fn test(kernel: &Kernel, share: Option<Share>) -> Result<Tally> {
+    sh::run(&mut test::build())?;
+    let mut scenario = choose(&list()?, false);
+    if let Some(Share { index, of }) = share {
+        let mut turn = 0;
+        scenario.retain(|name| {
+            if name.starts_with("healthy") {
+                return true;
+            }
+            turn += 1;
+            turn % of == index
+        });
+    }
     let args = Args {
-        scenario: TESTED.iter().map(|name| (*name).to_owned()).collect(),
-        options: vec!["--jobs".to_owned(), "1".to_owned()],
+        scenario,
         ..Args::default()
     };
     boot(kernel, &args)
@@ -204,12 +210,14 @@ fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
     Ok(tally)
 }
 
+/// Scenarios at once in a guest of two CPUs: half of the time of one is waiting.
+const JOBS: u32 = 4;
+
 /// Emulation is slow: unless told otherwise each scenario runs once, the next one on the next topology and family, so
 /// that all of these are met.
 fn lab_command(args: &Args) -> Result<String> {
     let names = if args.scenario.is_empty() {
-        let list = sh::output(Command::new(sh::target().join("debug/netdiag-lab")).arg("list"))?;
-        choose(&list, args.full)
+        choose(&list()?, args.full)
     } else {
         args.scenario.clone()
     };
@@ -219,12 +227,16 @@ fn lab_command(args: &Args) -> Result<String> {
         &[]
     };
     let words = [
-        &["netdiag-lab run".to_owned()][..],
+        &["netdiag-lab run --jobs".to_owned(), JOBS.to_string()][..],
         compare,
         &args.options,
         &names,
     ];
     Ok(words.concat().join(" "))
+}
+
+fn list() -> Result<String> {
+    sh::output(Command::new(sh::target().join("debug/netdiag-lab")).arg("list"))
 }
 
 /// A line of the list is the scenario's name, then its variants as `topology/family`, then words.

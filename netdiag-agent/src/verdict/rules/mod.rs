@@ -34,7 +34,7 @@ mod tunnel_drop;
 mod unknown;
 
 use crate::flow::drops::DropKind;
-use crate::flow::record::Direction;
+use crate::flow::record::{Direction, DropGroup};
 use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Confidence, Outcome};
 
@@ -136,6 +136,34 @@ fn unexplained_at_input_routing<'a>(case: &Case<'a>) -> Option<Death<'a>> {
         .iter()
         .any(|function| location.starts_with(function))
         .then_some(found)
+}
+
+/// A drop where a socket receives, by a kernel that gives no reason there: most of what ends there has been delivered, but
+/// a SYN that is followed by silence has not.
+fn unexplained_at_socket<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    if case.answered() || case.reset().is_some() {
+        return None;
+    }
+    let is_udp = |location: &str| location.starts_with("udp") || location.starts_with("__udp");
+    let datagram = case.death_of(|kind| kind == DropKind::Other);
+    let datagram =
+        datagram.filter(|death| death.group.drop.location.as_deref().is_some_and(is_udp));
+    if datagram.is_some() {
+        return datagram;
+    }
+    if !case.ending && !case.deadline_passed() {
+        return None;
+    }
+    let is_syn = |group: &DropGroup| {
+        let tcp = group.packet.as_ref().and_then(|packet| packet.tcp);
+        let location = group.drop.location.as_deref().unwrap_or_default();
+        tcp.is_some_and(|tcp| tcp.flags.is_syn())
+            && (location.starts_with("tcp_v4_rcv") || location.starts_with("tcp_v6_rcv"))
+    };
+    let mut drops = case.flow.drops.iter().enumerate();
+    drops
+        .find(|(_, group)| is_syn(group))
+        .map(|(index, group)| Death { index, group })
 }
 
 const INPUT_ROUTING: [&str; 3] = ["ip_rcv_finish", "ip_route_input", "br_validate_ip"];
