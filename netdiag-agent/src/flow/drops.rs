@@ -176,6 +176,9 @@ fn by_location(drop: &Drop, ttl: u8) -> DropKind {
             "do_xdp_generic",
             "netif_receive_generic_xdp",
             "veth_xdp_rcv_skb",
+            // Where the compiler has put that into its callers.
+            "veth_xdp_rcv",
+            "veth_poll",
         ],
     ) || any(location, &["sch_handle_ingress", "sch_handle_egress"])
     {
