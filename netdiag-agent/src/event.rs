@@ -166,6 +166,8 @@ pub struct Packet {
     pub tuple: Tuple,
     /// For an ICMP error: the tuple of the packet it complains about, as its sender sent it to this point.
     pub inner: Option<Tuple>,
+    /// The packet travels in a tunnel: the tuple around it. All else here but `ttl`, `ip_id` and `len` is its own.
+    pub outer: Option<Tuple>,
     pub tcp: Option<TcpHeader>,
     /// Type and code of an ICMP or `ICMPv6` packet.
     pub icmp: Option<IcmpKind>,
@@ -234,10 +236,24 @@ pub struct Conntrack {
     pub orig: Tuple,
     /// As the answer is expected to arrive, so with both translations in it.
     pub answer: Tuple,
-    /// `enum tcp_conntrack`.
+    /// Index into [`CT_TCP_STATES`].
     pub tcp_state: u8,
     pub zone: u16,
 }
+
+/// `enum tcp_conntrack` of `linux/netfilter/nf_conntrack_tcp.h`, by number.
+pub const CT_TCP_STATES: &[&str] = &[
+    "NONE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "TIME_WAIT",
+    "CLOSE",
+    "SYN_SENT2",
+];
 
 /// `nf_conn.status`; UAPI bits of `linux/netfilter/nf_conntrack_common.h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub mod cluster;
 mod connections;
+pub mod policy;
 
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
 use crate::ruleset::Reading;
+
+use cluster::{Change, Cluster};
 
 pub use connections::Connections;
 
@@ -49,6 +53,11 @@ pub enum Delta {
     Connections {
         netns: Netns,
         entries: Vec<Conntrack>,
+    },
+    /// News of the cluster, and when it arrived.
+    Cluster {
+        at: Ktime,
+        change: Change,
     },
 }
 
@@ -143,6 +152,7 @@ pub struct Inventory {
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
     rules: BTreeMap<Netns, Rules>,
     connections: BTreeMap<Netns, Connections>,
+    pub cluster: Cluster,
 }
 
 /// The packet filter of a namespace before, and after the latest drop.
@@ -221,6 +231,7 @@ impl Inventory {
                     }
                 }
             }
+            Delta::Cluster { at, change } => self.cluster.apply(at, change),
         }
     }
 

@@ -4,7 +4,7 @@
 //! each other's reverse, the kernel has translated: the answer's source is the real destination (DNAT), its destination the
 //! address the outside world sees (SNAT).
 
-use crate::event::{Conntrack, CtStatus, Tuple};
+use crate::event::{CT_TCP_STATES, Conntrack, CtStatus, Tuple};
 use crate::verdict::types::{ConntrackState, HopName, Nat, NatKind};
 
 /// DNAT before SNAT, as the packet meets them. `local`: the initiator is the node itself.
@@ -40,27 +40,13 @@ pub fn between(before: &Tuple, after: &Tuple, local: bool, source: &'static str)
     found
 }
 
-/// `enum tcp_conntrack` of `linux/netfilter/nf_conntrack_tcp.h`.
-const TCP_STATES: &[&str] = &[
-    "NONE",
-    "SYN_SENT",
-    "SYN_RECV",
-    "ESTABLISHED",
-    "FIN_WAIT",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "TIME_WAIT",
-    "CLOSE",
-    "SYN_SENT2",
-];
-
 /// The entry's state in words. An entry is in the table only from its confirmation on; before that there is none.
 pub fn state(entry: &Conntrack) -> ConntrackState {
     let seen_reply = entry.status.has(CtStatus::SEEN_REPLY);
     let state = if !entry.status.has(CtStatus::CONFIRMED) {
         "NONE"
     } else if entry.orig.proto == crate::event::Proto::TCP {
-        TCP_STATES
+        CT_TCP_STATES
             .get(usize::from(entry.tcp_state))
             .copied()
             .unwrap_or("NONE")

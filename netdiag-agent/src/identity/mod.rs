@@ -12,9 +12,11 @@
 pub mod conntrack;
 pub mod counters;
 mod error;
+pub mod kube;
 pub mod links;
 mod netlink;
 pub mod netns;
+pub mod pods;
 pub mod programs;
 mod roles;
 pub mod rulesets;

@@ -1,5 +1,6 @@
 //! The lines of a recording: mirrors of the engine's input types, which know no serde.
 
+mod cluster;
 mod event;
 mod inventory;
 
@@ -56,6 +57,8 @@ struct Packet {
     tuple: Text<Tuple>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     inner: Option<Text<Tuple>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outer: Option<Text<Tuple>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tcp: Option<TcpHeader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -244,6 +247,10 @@ pub(super) enum Delta {
     Connections {
         netns: u32,
         entries: Vec<Conntrack>,
+    },
+    Cluster {
+        at: u64,
+        change: cluster::Change,
     },
 }
 

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::event::{CtStatus, HookId, NudState, Pass, Proto, TcpFlags, Tuple};
+use crate::event::{CT_TCP_STATES, CtStatus, HookId, NudState, Pass, Proto, TcpFlags, Tuple};
+use crate::inventory::cluster::{Kind, Network, Operator, Origin};
 use crate::inventory::{NamespaceKind, Role};
 use crate::ruleset::{Backend, Family, Source};
 
@@ -190,20 +191,6 @@ const TCP_STATES: &[&str] = &[
     "BOUND_INACTIVE",
 ];
 
-/// `enum tcp_conntrack` of `linux/netfilter/nf_conntrack_tcp.h`.
-const CT_TCP_STATES: &[&str] = &[
-    "NONE",
-    "SYN_SENT",
-    "SYN_RECV",
-    "ESTABLISHED",
-    "FIN_WAIT",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "TIME_WAIT",
-    "CLOSE",
-    "SYN_SENT2",
-];
-
 macro_rules! spell_as {
     ($type:ty, $what:literal, $spell:expr, $read:expr) => {
         impl Spell for $type {
@@ -361,4 +348,31 @@ spell_words!(
     Loopback = "loopback",
     PodInterface = "pod_interface",
     Other = "other"
+);
+spell_words!(Origin, "api or runtime", Api = "api", Runtime = "runtime");
+spell_words!(
+    Operator,
+    "an operator of a label selector",
+    In = "In",
+    NotIn = "NotIn",
+    Exists = "Exists",
+    DoesNotExist = "DoesNotExist"
+);
+spell_words!(
+    Kind,
+    "a kind of object",
+    OwnPods = "own_pods",
+    Pods = "pods",
+    Services = "services",
+    Slices = "slices",
+    Policies = "policies",
+    Namespaces = "namespaces",
+    Machines = "machines",
+    MasqueradeConfig = "masquerade_config"
+);
+spell_as!(
+    Network,
+    "a network such as 10.0.0.0/8",
+    |network| network.to_string(),
+    |text| text.parse().ok()
 );

@@ -5,6 +5,7 @@
 //! the evaluator takes it as such.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 pub use super::basics::{Backend, Family, Hook, Tri};
@@ -109,6 +110,15 @@ pub enum RuleRef {
     Number(u32),
     /// nftables handle.
     Handle(u64),
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "rule {number}"),
+            Self::Handle(handle) => write!(f, "handle {handle}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -3,17 +3,17 @@
 //! Passive: nothing is added to the node's rules. The walk names every rule that would or could drop the packet; counters
 //! of a reading before and one after the drop narrow the list.
 
-use std::net::IpAddr;
+mod packet;
 
 use super::case::{Case, Death, Finding};
-use super::types::{Component, Confidence, HopName, Remediation, RuleRef};
-use crate::event::{Conntrack, CtStatus, IfIndex, Netns, NfFamily, Refusal, Refuser};
+use super::types::{Component, Confidence, HopName, Remediation};
+use crate::event::{NfFamily, Refusal, Refuser};
 use crate::flow::drops::{Backend, DropKind};
 use crate::flow::record::DropGroup;
-use crate::inventory::{Role, Rules};
+use crate::inventory::Rules;
 use crate::ruleset::{
-    AddressType, Candidate, CtFacts, CtState, Hook, Interface, Owner, PacketFacts, evaluate,
-    narrow, owner, policies, service_without_endpoints, undo,
+    Candidate, Hook, Owner, PacketFacts, evaluate, narrow, owner, policies,
+    service_without_endpoints, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -48,14 +48,19 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         .spot
         .netns
         .and_then(|netns| case.inventory.rules(netns));
-    let facts = facts(case, group, hook);
     let backend = if refusal.is_some_and(|refusal| refusal.by != Refuser::Unknown) {
         backend
     } else {
         settled(backend, rules)
     };
+    let facts = hook
+        .and_then(|hook| packet::facts(case, group, hook))
+        .map(|facts| PacketFacts {
+            by_legacy: backend.map(|backend| backend == Backend::Legacy),
+            ..facts
+        });
     let candidates = match (rules, hook, &facts) {
-        (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group, backend),
+        (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group),
         _ => Vec::new(),
     };
     let owner = match (candidates.as_slice(), rules) {
@@ -90,6 +95,11 @@ impl Dropped<'_> {
             [only] => Some(only),
             _ => None,
         }
+    }
+
+    /// Whose rule it is, where one rule is left.
+    pub const fn owner(&self) -> Owner {
+        self.owner
     }
 
     pub fn is_policy(&self) -> bool {
@@ -158,10 +168,7 @@ impl Dropped<'_> {
             family: Some(rule.family.name().to_owned()),
             table: Some(rule.table.clone()),
             chain: Some(rule.chain.clone()),
-            rule: rule.rule.map(|at| match at {
-                crate::ruleset::RuleRef::Number(number) => RuleRef::Number(number),
-                crate::ruleset::RuleRef::Handle(handle) => RuleRef::Handle(handle),
-            }),
+            rule: rule.rule,
             text: Some(rule.text.clone()).filter(|text| !text.is_empty()),
             verdict: Some(self.verdict.to_owned()),
             owner: Some(self.owner.name().to_owned()).filter(|_| self.owner != Owner::Plain),
@@ -202,11 +209,9 @@ impl Dropped<'_> {
                 candidate.table,
                 candidate.chain
             );
-            let which = match candidate.rule {
-                None => "policy".to_owned(),
-                Some(crate::ruleset::RuleRef::Number(number)) => format!("rule {number}"),
-                Some(crate::ruleset::RuleRef::Handle(handle)) => format!("handle {handle}"),
-            };
+            let which = candidate
+                .rule
+                .map_or_else(|| "policy".to_owned(), |rule| rule.to_string());
             finding = finding.suspect(
                 "firewall_rule",
                 format!("{place} {which}: {}", candidate.text),
@@ -248,47 +253,32 @@ fn settled(backend: Option<Backend>, rules: Option<&Rules>) -> Option<Backend> {
     }
 }
 
-/// Rules that could have done it: of the back end the kernel named, and where a second reading exists, those whose
-/// counters moved.
-fn candidates(
-    rules: &Rules,
-    hook: Hook,
-    facts: &PacketFacts,
-    group: &DropGroup,
-    backend: Option<Backend>,
-) -> Vec<Candidate> {
-    let found = evaluate(&rules.after.ruleset, hook, facts);
-    let of_backend: Vec<Candidate> = found
-        .candidates
-        .iter()
-        .filter(|candidate| match backend {
-            Some(Backend::Nft) => candidate.backend.name() == "nft",
-            Some(Backend::Legacy) => candidate.backend.name() == "legacy",
-            None => true,
-        })
-        .filter(|candidate| {
-            group
-                .drop
-                .refusal
-                .as_ref()
-                .is_none_or(|refusal| is_in_table(candidate, refusal))
-        })
-        .cloned()
-        .collect();
-    let of_backend = if of_backend.is_empty() {
-        found.candidates
-    } else {
-        of_backend
-    };
-    if of_backend.len() < 2 || rules.after.at <= group.first {
-        return of_backend;
+/// Rules that could have done it; where a second reading exists, those whose counters moved.
+fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup) -> Vec<Candidate> {
+    let mut found = evaluate(&rules.after.ruleset, hook, facts).candidates;
+    if found.is_empty() && facts.by_legacy.is_some() {
+        // The kernel's location named the wrong back end.
+        let either = PacketFacts {
+            by_legacy: None,
+            ..facts.clone()
+        };
+        found = evaluate(&rules.after.ruleset, hook, &either).candidates;
     }
-    let narrowed = narrow(&of_backend, &rules.before.ruleset, &rules.after.ruleset, 1);
-    if narrowed.is_empty() {
-        of_backend
-    } else {
-        narrowed
+    if let Some(refusal) = &group.drop.refusal {
+        let in_table: Vec<_> = found
+            .iter()
+            .filter(|candidate| is_in_table(candidate, refusal))
+            .cloned()
+            .collect();
+        if !in_table.is_empty() {
+            found = in_table;
+        }
     }
+    if found.len() < 2 || rules.after.at <= group.first {
+        return found;
+    }
+    let narrowed = narrow(&found, &rules.before.ruleset, &rules.after.ruleset, 1);
+    if narrowed.is_empty() { found } else { narrowed }
 }
 
 const fn may_be_rule(refuser: Refuser) -> bool {
@@ -306,135 +296,4 @@ fn is_in_table(candidate: &Candidate, refusal: &Refusal) -> bool {
         .and_then(NfFamily::name)
         .is_none_or(|family| family == candidate.family.name());
     table && family
-}
-
-/// The packet as it stood at the hook.
-fn facts(case: &Case<'_>, group: &DropGroup, hook: Option<Hook>) -> Option<PacketFacts> {
-    let packet = group.packet.as_ref()?;
-    let mut facts = PacketFacts::of(&packet.tuple);
-    facts.mark = Some(packet.mark);
-    facts.tcp_flags = packet.tcp.map(|tcp| tcp.flags);
-    facts.icmp = packet.icmp;
-    facts.length = Some(packet.len);
-    facts.ttl = Some(packet.ttl);
-    facts.fragment = Some(packet.fragment);
-    facts.ct = group.conntrack.as_ref().map_or_else(CtFacts::default, ct);
-    let netns = group.spot.netns?;
-    facts.src_type = address_type(case, netns, packet.tuple.src.ip());
-    facts.dst_type = address_type(case, netns, packet.tuple.dst.ip());
-    interfaces(case, group, netns, hook?, &mut facts);
-    Some(facts)
-}
-
-fn ct(entry: &Conntrack) -> CtFacts {
-    let state = if entry.related {
-        CtState::Related
-    } else if entry.reply || entry.status.has(CtStatus::SEEN_REPLY) {
-        CtState::Established
-    } else {
-        CtState::New
-    };
-    CtFacts {
-        state: Some(state),
-        status: Some(entry.status.0),
-        reply: Some(entry.reply),
-        original: Some(entry.orig),
-        mark: None,
-    }
-}
-
-/// Seen from the namespace the rules are in.
-fn address_type(case: &Case<'_>, netns: Netns, address: IpAddr) -> Option<AddressType> {
-    if address.is_multicast() {
-        return Some(AddressType::Multicast);
-    }
-    let own = case
-        .inventory
-        .links()
-        .any(|link| link.netns == netns && link.addresses.contains(&address));
-    // A subnet's broadcast address looks like any other without its prefix length.
-    if matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255) {
-        return None;
-    }
-    Some(if own || address.is_loopback() {
-        AddressType::Local
-    } else {
-        AddressType::Unicast
-    })
-}
-
-/// Interfaces as the hook's rules see them.
-fn interfaces(
-    case: &Case<'_>,
-    group: &DropGroup,
-    netns: Netns,
-    hook: Hook,
-    facts: &mut PacketFacts,
-) {
-    let name = |index: IfIndex| {
-        case.inventory
-            .link(netns, index)
-            .map(|link| Interface::Named(link.name.to_string()))
-    };
-    let here = group.ifname.as_ref().map_or(Interface::Unknown, |name| {
-        Interface::Named(name.to_string())
-    });
-    let came_by = group.iif.and_then(name).unwrap_or(Interface::Unknown);
-    let leaves_by = group
-        .drop
-        .route
-        .as_ref()
-        .and_then(|route| route.oif)
-        .and_then(name)
-        .unwrap_or(Interface::Unknown);
-    // What br_netfilter hands to the IP hooks has no route, and the bridge stands for its ports.
-    let bridged = group
-        .drop
-        .stack
-        .iter()
-        .any(|symbol| symbol.starts_with("br_nf_") || symbol.starts_with("br_forward"));
-    match hook {
-        Hook::Forward if bridged => {
-            let bridge = the_bridge(case, netns);
-            facts.bridged = true;
-            facts.iif.clone_from(&bridge);
-            facts.oif = bridge;
-        }
-        Hook::Ingress | Hook::Prerouting | Hook::Input => {
-            facts.iif = here;
-            facts.oif = Interface::None;
-        }
-        Hook::Forward => {
-            facts.iif = here;
-            facts.oif = leaves_by;
-        }
-        Hook::Output => {
-            facts.iif = Interface::None;
-            facts.oif = if leaves_by == Interface::Unknown {
-                here
-            } else {
-                leaves_by
-            };
-        }
-        Hook::Postrouting | Hook::Egress => {
-            facts.iif = if group.iif.is_none() {
-                Interface::None
-            } else {
-                came_by
-            };
-            facts.oif = here;
-        }
-    }
-}
-
-/// The node's bridge, when it has just one.
-fn the_bridge(case: &Case<'_>, netns: Netns) -> Interface {
-    let mut bridges = case
-        .inventory
-        .links()
-        .filter(|link| link.netns == netns && link.role == Role::Bridge);
-    match (bridges.next(), bridges.next()) {
-        (Some(only), None) => Interface::Named(only.name.to_string()),
-        _ => Interface::Unknown,
-    }
 }

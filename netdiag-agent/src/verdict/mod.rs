@@ -4,6 +4,7 @@
 
 pub mod build;
 mod case;
+mod ends;
 mod firewall;
 mod hops;
 pub mod rules;
@@ -11,5 +12,6 @@ pub mod types;
 mod words;
 
 pub use case::{Case, Finding, Neighbour, Neighbours};
+pub use ends::names;
 pub use rules::{Page, RULES, Rule};
 pub use types::*;

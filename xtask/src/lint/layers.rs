@@ -57,7 +57,7 @@ const LAYERS: &[Layer] = &[
     parser("ruleset::nft", &["event", "ruleset"]),
     pure("inventory", &["event", "ruleset"]),
     // The words of a verdict: hops, outcomes, translations. The rest of `verdict` stands above the flows.
-    pure("verdict::types", &["event", "inventory"]),
+    pure("verdict::types", &["event", "inventory", "ruleset"]),
     pure("flow", &["event", "inventory", "verdict::types"]),
     pure(
         "verdict",
@@ -82,7 +82,22 @@ const LAYERS: &[Layer] = &[
         "replay",
         &["engine", "event", "inventory", "recording", "verdict"],
     ),
-    edge("cli", &["event", "export"]),
+    edge("store", &["export"]),
+    // The node mode, without the traces themselves: settings, service, metrics, budget.
+    edge(
+        "agent",
+        &[
+            "event",
+            "export",
+            "identity",
+            "inventory",
+            "store",
+            "verdict",
+        ],
+    ),
+    edge("privilege", &[]),
+    // The words for pods are parsed where they are looked for.
+    edge("cli", &["event", "export", "identity"]),
     edge("app", ANY),
     edge("lib", ANY),
     edge("main", ANY),

@@ -74,6 +74,10 @@ impl From<&inventory::Delta> for Delta {
                 netns: netns.0,
                 entries: entries.iter().map(Into::into).collect(),
             },
+            Core::Cluster { at, change } => Self::Cluster {
+                at: at.0,
+                change: change.into(),
+            },
         }
     }
 }
@@ -205,6 +209,10 @@ impl From<Delta> for inventory::Delta {
             Delta::Connections { netns, entries } => Self::Connections {
                 netns: Netns(netns),
                 entries: entries.into_iter().map(Into::into).collect(),
+            },
+            Delta::Cluster { at, change } => Self::Cluster {
+                at: Ktime(at),
+                change: change.into(),
             },
         }
     }

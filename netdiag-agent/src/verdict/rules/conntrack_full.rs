@@ -69,8 +69,8 @@ impl Rule for ConntrackFull {
         Some(
             finding
                 .component(component)
-                .counter("conntrack.entries", entries)
-                .counter("conntrack.limit", limit)
+                .gauge("conntrack.entries", entries)
+                .gauge("conntrack.limit", limit)
                 .remedy(summary, commands),
         )
     }

@@ -1,0 +1,152 @@
+//! The dropped packet as the rules of its hook saw it: what the event tells, and what the inventory knows besides.
+
+use std::net::IpAddr;
+
+use crate::event::{IfIndex, Netns};
+use crate::flow::record::DropGroup;
+use crate::inventory::Role;
+use crate::ruleset::{AddressType, Hook, Interface, PacketFacts};
+use crate::verdict::case::Case;
+
+/// The packet as it stood at the hook.
+pub(super) fn facts(case: &Case<'_>, group: &DropGroup, hook: Hook) -> Option<PacketFacts> {
+    let packet = group.packet.as_ref()?;
+    let netns = group.spot.netns?;
+    let mut facts = PacketFacts::of_event(hook, packet, group.conntrack.as_ref());
+    facts.src_type = address_type(case, netns, packet.tuple.src.ip());
+    facts.dst_type = address_type(case, netns, packet.tuple.dst.ip());
+    interfaces(case, group, netns, hook, &mut facts);
+    Some(facts)
+}
+
+/// Seen from the namespace the rules are in.
+pub(super) fn address_type(case: &Case<'_>, netns: Netns, address: IpAddr) -> Option<AddressType> {
+    if address.is_multicast() {
+        return Some(AddressType::Multicast);
+    }
+    let own = case
+        .inventory
+        .links()
+        .any(|link| link.netns == netns && link.addresses.contains(&address));
+    // A subnet's broadcast address looks like any other without its prefix length.
+    if matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255) {
+        return None;
+    }
+    Some(if own || address.is_loopback() {
+        AddressType::Local
+    } else {
+        AddressType::Unicast
+    })
+}
+
+/// Interfaces as the hook's rules see them.
+fn interfaces(
+    case: &Case<'_>,
+    group: &DropGroup,
+    netns: Netns,
+    hook: Hook,
+    facts: &mut PacketFacts,
+) {
+    let name = |index: IfIndex| {
+        case.inventory
+            .link(netns, index)
+            .map(|link| Interface::Named(link.name.to_string()))
+    };
+    let here = group.ifname.as_ref().map_or(Interface::Unknown, |name| {
+        Interface::Named(name.to_string())
+    });
+    let came_by = group.iif.and_then(name).unwrap_or(Interface::Unknown);
+    let leaves_by = group
+        .drop
+        .route
+        .as_ref()
+        .and_then(|route| route.oif)
+        .and_then(name)
+        .unwrap_or(Interface::Unknown);
+    match hook {
+        Hook::Forward if by_bridge(&group.drop.stack) => {
+            let bridge = the_bridge(case, netns);
+            facts.bridged = true;
+            facts.iif.clone_from(&bridge);
+            facts.oif = bridge;
+        }
+        Hook::Ingress | Hook::Prerouting | Hook::Input => {
+            facts.iif = here;
+            facts.oif = Interface::None;
+        }
+        Hook::Forward => {
+            facts.iif = here;
+            facts.oif = leaves_by;
+        }
+        Hook::Output => {
+            facts.iif = Interface::None;
+            facts.oif = if leaves_by == Interface::Unknown {
+                here
+            } else {
+                leaves_by
+            };
+        }
+        Hook::Postrouting | Hook::Egress => {
+            facts.iif = if group.iif.is_none() {
+                Interface::None
+            } else {
+                came_by
+            };
+            facts.oif = here;
+        }
+    }
+}
+
+/// Whether br_netfilter handed it to FORWARD: such a packet has no route, and the bridge stands for its ports. One that
+/// came in through a bridge and is routed has the bridge's functions on its stack too, but further out.
+fn by_bridge<S: AsRef<str>>(stack: &[S]) -> bool {
+    let decides = stack.iter().map(AsRef::as_ref).find_map(|symbol| {
+        let bridge = symbol.starts_with("br_nf_") || symbol.starts_with("br_forward");
+        let route = symbol.starts_with("ip_forward") || symbol.starts_with("ip6_forward");
+        (bridge || route).then_some(bridge)
+    });
+    decides.unwrap_or(false)
+}
+
+/// The node's bridge, when it has just one.
+fn the_bridge(case: &Case<'_>, netns: Netns) -> Interface {
+    let mut bridges = case
+        .inventory
+        .links()
+        .filter(|link| link.netns == netns && link.role == Role::Bridge);
+    match (bridges.next(), bridges.next()) {
+        (Some(only), None) => Interface::Named(only.name.to_string()),
+        _ => Interface::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_bridge;
+
+    #[test]
+    fn the_innermost_function_that_forwards_decides() {
+        let came_by_a_bridge = [
+            "nft_do_chain_ipv4",
+            "nf_hook_slow",
+            "ip_forward",
+            "ip_sabotage_in",
+            "nf_hook_slow",
+            "ip_rcv",
+            "br_handle_frame_finish",
+            "br_nf_pre_routing_finish",
+        ];
+        assert!(!by_bridge(&came_by_a_bridge));
+        let stays_on_it = [
+            "nft_do_chain_ipv4",
+            "nf_hook_slow",
+            "br_nf_forward_ip",
+            "nf_hook_slow",
+            "__br_forward",
+            "br_nf_pre_routing_finish",
+        ];
+        assert!(by_bridge(&stays_on_it));
+        assert!(!by_bridge(&["nf_hook_slow", "ip6_forward"]));
+        assert!(!by_bridge::<&str>(&[]));
+    }
+}
