@@ -10,6 +10,7 @@ pub mod kube;
 pub mod nat;
 pub mod overlay;
 pub mod program;
+pub mod proxy;
 pub mod routing;
 pub mod socket;
 

@@ -20,6 +20,7 @@ pub mod needs;
 mod netlink;
 pub mod netns;
 pub mod node;
+mod objects;
 pub mod outcome;
 pub mod packet;
 pub mod plan;

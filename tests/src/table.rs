@@ -9,6 +9,7 @@ mod kube;
 mod nat;
 mod program;
 mod routing;
+mod services;
 mod socket;
 
 use crate::scenario::Scenario;
@@ -20,6 +21,7 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     routing::SCENARIOS,
     socket::SCENARIOS,
     kube::SCENARIOS,
+    services::SCENARIOS,
     program::SCENARIOS,
     demo::SCENARIOS,
     conntrack::SCENARIOS,

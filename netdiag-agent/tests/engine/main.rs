@@ -7,4 +7,5 @@ mod deaths;
 mod nat;
 mod order;
 mod refusals;
+mod services;
 mod story;
