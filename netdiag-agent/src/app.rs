@@ -174,9 +174,10 @@ fn doctor(format: ReportFormat, style: export::Style) -> Result<u8, Error> {
     let machine = Machine {
         node_name,
         kernel,
-        tier: able.then_some(0),
+        tier: able.then_some(probed.tier),
     };
     let findings: Vec<Finding> = probed
+        .reports
         .into_iter()
         .map(|found| Finding {
             name: found.name,

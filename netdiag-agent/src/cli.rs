@@ -68,6 +68,8 @@ pub struct Trace {
     pub record: Option<PathBuf>,
     /// Where the packets go, as pcapng.
     pub pcap: Option<PathBuf>,
+    /// Use no more than this tier; `None`: all this kernel has.
+    pub max_tier: Option<u8>,
     pub verbose: bool,
     /// `None`: the first credentials there are.
     pub kubeconfig: Option<PathBuf>,

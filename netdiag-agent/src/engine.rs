@@ -7,11 +7,13 @@
 
 mod apply;
 mod judge;
+mod refusals;
 mod tunnels;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::event::{Event, HookId, Ktime, Netns, NudState, Span};
+use self::refusals::Refusals;
+use crate::event::{Detail, Event, HookId, Ktime, Netns, NudState, Span};
 use crate::flow::{Flow, FlowId, FlowTable, Spot, Tunnels};
 use crate::inventory::{Delta, Inventory};
 use crate::verdict::{Neighbour, Neighbours, Verdict, build};
@@ -219,8 +221,16 @@ impl Engine {
         let later = self
             .waiting
             .split_off(&(Ktime(ripe.0.saturating_add(1)), 0, 0));
-        for event in std::mem::replace(&mut self.waiting, later).into_values() {
-            self.apply(&event, verdicts);
+        let mut ripe = std::mem::replace(&mut self.waiting, later);
+        let known = Refusals::of(ripe.values().chain(self.waiting.values()));
+        let behind: Vec<_> = ripe.values().map(|event| known.behind(event)).collect();
+        for (event, refusal) in ripe.values_mut().zip(behind) {
+            match &mut event.detail {
+                Detail::Refused(_) => continue,
+                Detail::Dropped(drop) => drop.refusal = refusal,
+                _ => {}
+            }
+            self.apply(event, verdicts);
         }
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::faults::{Case, Place};
+use crate::kernel::{Kernel, Lack};
 use crate::needs::Need;
 use crate::plan::{Family, Plan, Topology};
 use crate::step::{Answer, Kind, Step};
@@ -197,6 +198,8 @@ pub struct Expect {
     pub present: &'static [&'static str],
     /// Values by JSON pointer.
     pub says: &'static [(&'static str, &'static str)],
+    /// What is due instead where the kernel cannot tell more, and what it then lacks.
+    pub weaker: &'static [(Lack, fn(&mut Self))],
 }
 
 impl Expect {
@@ -211,7 +214,30 @@ impl Expect {
             component: &[],
             present: &[],
             says: &[],
+            weaker: &[],
         }
+    }
+
+    /// The cause is named, but not proven.
+    pub fn infer(&mut self) {
+        self.confidences = &["INFERRED"];
+    }
+
+    #[must_use]
+    pub const fn weaker(mut self, weaker: &'static [(Lack, fn(&mut Self))]) -> Self {
+        self.weaker = weaker;
+        self
+    }
+
+    /// What is due from a trace of at most this tier on this kernel.
+    #[must_use]
+    pub fn on(mut self, kernel: &Kernel, tier: Option<u8>) -> Self {
+        for (lack, weaken) in self.weaker {
+            if kernel.lacks(*lack, tier) {
+                weaken(&mut self);
+            }
+        }
+        self
     }
 
     pub const fn delivered() -> Self {

@@ -177,7 +177,7 @@ impl News {
                     self.ask(netns, Topic::Holders(proto, from, to), now);
                 } else if let (Some(ifindex), Some(name)) =
                     (event.place.ifindex, &event.place.ifname)
-                    && (reason.starts_with("TC_") || reason == "XDP" || location.contains("xdp"))
+                    && may_be_program(reason, location)
                 {
                     self.ask(netns, Topic::Programs(ifindex, Arc::clone(name)), now);
                 }
@@ -273,6 +273,16 @@ impl News {
     pub(super) async fn next(&mut self) -> Option<Change> {
         self.receiver.recv().await
     }
+}
+
+/// A program or an action may have dropped it: without reasons, functions that also drop for other causes.
+fn may_be_program(reason: &str, location: &str) -> bool {
+    let receives = location.contains("xdp") || location.starts_with("veth_poll");
+    let by_reason = reason.starts_with("TC_") || reason == "XDP";
+    let unclear = reason.is_empty()
+        && (location.starts_with("__netif_receive_skb")
+            || location.starts_with("__dev_queue_xmit"));
+    by_reason || receives || unclear
 }
 
 async fn links(mut watch: Watch, sender: mpsc::Sender<Change>, nudge: Option<Nudge>) {

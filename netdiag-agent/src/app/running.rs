@@ -46,6 +46,8 @@ pub(super) struct Order {
     pub scope: Scope,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
+    /// Use no more than this tier; `None`: all the kernel has.
+    pub max_tier: Option<u8>,
     /// Whom to ask for names; nobody where there is no cluster.
     pub names: Option<Wanted>,
     /// Knows when the pods become others; these are then traced instead.
@@ -484,6 +486,7 @@ fn watch(order: &Order, target: &Target) -> Watch {
         snap: order.snap,
         vxlan_port: target.vxlan_port,
         debug_log: tracing::enabled!(tracing::Level::TRACE),
+        max_tier: order.max_tier,
     }
 }
 

@@ -90,6 +90,7 @@ async fn order(options: &cli::Trace) -> Result<Order, Error> {
         },
         scope: Scope::Target,
         snap: options.pcap.is_some(),
+        max_tier: options.max_tier,
         names: Some(names(options)),
         follower: None,
     })

@@ -124,6 +124,9 @@ struct TraceArgs {
     no_answer: Duration,
     #[arg(short, long, value_name = "FORMAT", value_parser = format_parser(), default_value = EXPORTERS[0].name)]
     output: &'static Format,
+    /// Use no more than this tier of what the kernel offers, to compare
+    #[arg(long, hide = true, value_name = "TIER", value_parser = clap::value_parser!(u8).range(..=2))]
+    tier: Option<u8>,
     /// Write all that was seen to FILE, for `netdiag replay`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -243,6 +246,7 @@ impl TryFrom<TraceArgs> for Trace {
             output: args.output,
             record: args.record,
             pcap: args.pcap,
+            max_tier: args.tier,
             verbose: args.verbose,
             kubeconfig: args.kubeconfig,
             namespace: args.namespace,

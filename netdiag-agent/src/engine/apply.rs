@@ -331,6 +331,7 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
         Detail::UdpQueueFull(_) => flow.queue_full += 1,
         Detail::ResetReceived
         | Detail::SocketError(_)
+        | Detail::Refused(_)
         | Detail::Neighbour { .. }
         | Detail::Unknown => {}
     }
@@ -405,6 +406,7 @@ fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, e
             location: None,
             stack: Vec::new(),
             route: None,
+            refusal: None,
         },
         packet: None,
         conntrack: None,

@@ -11,8 +11,9 @@ use proptest::prelude::*;
 
 use crate::engine::Input;
 use crate::event::{
-    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NudState,
-    Packet, Pass, Place, Proto, Route, TcpFlags, TcpHeader, Tuple,
+    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NfFamily,
+    NfHook, NudState, Packet, Pass, Place, Proto, Refusal, Refuser, Route, TcpFlags, TcpHeader,
+    Tuple,
 };
 use crate::inventory::{
     BlindSpot, Delta, Link, Listener, Namespace, NamespaceKind, Node, Program, Role,
@@ -99,6 +100,30 @@ fn drop() -> impl Strategy<Value = Drop> {
             location,
             stack,
             route,
+            // Joined by the engine, so never recorded.
+            refusal: None,
+        },
+    )
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    let by = prop_oneof![
+        Just(Refuser::Unknown),
+        Just(Refuser::Nft),
+        Just(Refuser::Legacy),
+        Just(Refuser::Conntrack),
+        Just(Refuser::Confirm),
+        Just(Refuser::Nat),
+    ];
+    let family = of(any::<u8>().prop_map(NfFamily));
+    (any::<(u8, u8)>(), by, family, of(symbol()), of(symbol())).prop_map(
+        |((hook, family), by, table_family, table, chain)| Refusal {
+            hook: NfHook(hook),
+            family: NfFamily(family),
+            by,
+            table_family,
+            table,
+            chain,
         },
     )
 }
@@ -107,6 +132,7 @@ fn detail() -> impl Strategy<Value = Detail> {
     prop_oneof![
         pass().prop_map(Detail::Seen),
         drop().prop_map(Detail::Dropped),
+        refusal().prop_map(Detail::Refused),
         icmp().prop_map(Detail::IcmpSent),
         Just(Detail::ResetSent),
         Just(Detail::ResetReceived),

@@ -111,6 +111,7 @@ pub(super) struct Conntrack {
 enum Detail {
     Seen(Text<Pass>),
     Dropped(Drop),
+    Refused(Refusal),
     IcmpSent(Icmp),
     ResetSent,
     ResetReceived,
@@ -134,6 +135,32 @@ enum Detail {
     Unknown,
 }
 
+/// Hooks and families by their UAPI numbers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Refusal {
+    hook: u8,
+    family: u8,
+    by: Refuser,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table_family: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chain: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Refuser {
+    Unknown,
+    Nft,
+    Legacy,
+    Conntrack,
+    Confirm,
+    Nat,
+}
+
+/// Without the refusal, which is an event of its own.
 #[derive(Debug, Serialize, Deserialize)]
 struct Drop {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ mod packet;
 
 use super::case::{Case, Death, Finding};
 use super::types::{Component, Confidence, HopName, Remediation};
+use crate::event::{NfFamily, Refusal, Refuser};
 use crate::flow::drops::{Backend, DropKind};
 use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
@@ -38,12 +39,21 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
     let DropKind::Netfilter(backend) = group.kind else {
         return None;
     };
+    let refusal = group.drop.refusal.as_ref();
+    // Connection tracking and NAT refuse packets without any rule.
+    if refusal.is_some_and(|refusal| !may_be_rule(refusal.by)) {
+        return None;
+    }
     let hook = hook(group);
     let rules = group
         .spot
         .netns
         .and_then(|netns| case.inventory.rules(netns));
-    let backend = settled(backend, rules);
+    let backend = if refusal.is_some_and(|refusal| refusal.by != Refuser::Unknown) {
+        backend
+    } else {
+        settled(backend, rules)
+    };
     let facts = hook
         .and_then(|hook| packet::facts(case, group, hook))
         .map(|facts| PacketFacts {
@@ -262,9 +272,36 @@ fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup)
         };
         found = evaluate(&rules.after.ruleset, hook, &either).candidates;
     }
+    if let Some(refusal) = &group.drop.refusal {
+        let in_table: Vec<_> = found
+            .iter()
+            .filter(|candidate| is_in_table(candidate, refusal))
+            .cloned()
+            .collect();
+        if !in_table.is_empty() {
+            found = in_table;
+        }
+    }
     if found.len() < 2 || rules.after.at <= group.first {
         return found;
     }
     let narrowed = narrow(&found, &rules.before.ruleset, &rules.after.ruleset, 1);
     if narrowed.is_empty() { found } else { narrowed }
+}
+
+const fn may_be_rule(refuser: Refuser) -> bool {
+    matches!(refuser, Refuser::Unknown | Refuser::Nft | Refuser::Legacy)
+}
+
+/// The rule lies in the table the kernel named, as far as it did. A rule of iptables on nft is in a table of nft.
+fn is_in_table(candidate: &Candidate, refusal: &Refusal) -> bool {
+    let table = refusal
+        .table
+        .as_deref()
+        .is_none_or(|table| table == candidate.table);
+    let family = refusal
+        .table_family
+        .and_then(NfFamily::name)
+        .is_none_or(|family| family == candidate.family.name());
+    table && family
 }
