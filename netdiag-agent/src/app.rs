@@ -2,6 +2,7 @@
 
 mod news;
 mod output;
+mod rulings;
 #[expect(clippy::disallowed_methods, reason = "time enters the program here")]
 mod trace;
 mod trigger;

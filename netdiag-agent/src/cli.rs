@@ -60,6 +60,8 @@ pub struct Trace {
     pub record: Option<PathBuf>,
     /// Where the packets go, as pcapng.
     pub pcap: Option<PathBuf>,
+    /// Let the kernel name the rule that drops, through a table of our own among the rules.
+    pub explain_rule: bool,
     pub verbose: bool,
 }
 

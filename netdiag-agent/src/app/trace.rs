@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::news::News;
 use super::output::{PacketFile, Report, save_packets};
+use super::rulings::Rulings;
 use super::{Error, trigger};
 use crate::cli::{self, Destination, Subject, Until, exit};
 use crate::engine::{Config, Engine, Input};
@@ -59,8 +60,10 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
         .map(Destination::addresses)
         .transpose()?
         .unwrap_or_default();
-    let target = identity::resolve(&selector(options))?;
+    let mut target = identity::resolve(&selector(options))?;
     kernel::sweep_leftovers(Some(target.node.path()))?;
+    let namespaces = std::iter::once(&target.node).chain(&target.pod);
+    identity::rule_trace::sweep(namespaces.chain(&target.other_pods));
     // Both take a tenth of a second or more, and neither needs the other.
     let reader = tokio::task::spawn_blocking({
         let target = target.clone();
@@ -68,7 +71,14 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     });
     let session = Session::start(&watch(options, &target, &addresses))?;
     let rules = reader.await.unwrap_or_default();
+    let mut rulings = Rulings::default();
+    if options.explain_rule {
+        let (running, blind) = Rulings::start(&target, &targets(options, &addresses), &rules);
+        rulings = running;
+        target.blind.extend(blind);
+    }
     let mut trace = Trace::new(options, style, session, &target)?;
+    trace.rulings = rulings;
     trace.begin(&target, rules)?;
     trace.announce(options, &target);
     let ended = trace.follow(options, &target, signals).await;
@@ -109,15 +119,6 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         .iter()
         .map(identity::NetnsHandle::netns)
         .collect();
-    let port = options.to.as_ref().and_then(|to| to.port);
-    let targets = match &options.to {
-        None => Vec::new(),
-        Some(_) if addresses.is_empty() => vec![(None, port)],
-        Some(_) => addresses
-            .iter()
-            .map(|address| (Some(*address), port))
-            .collect(),
-    };
     Watch {
         node: Some(node.to_owned()),
         interfaces: interfaces.collect(),
@@ -125,9 +126,25 @@ fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) 
         namespaces,
         addresses: target.pod_addresses.clone(),
         any_address: target.pod.is_none(),
-        targets,
+        targets: targets(options, addresses),
         snap: options.pcap.is_some(),
         debug_log: tracing::enabled!(tracing::Level::TRACE),
+    }
+}
+
+/// What `--to` asks for; empty: everything.
+fn targets(
+    options: &cli::Trace,
+    addresses: &[std::net::IpAddr],
+) -> Vec<(Option<std::net::IpAddr>, Option<u16>)> {
+    let port = options.to.as_ref().and_then(|to| to.port);
+    match &options.to {
+        None => Vec::new(),
+        Some(_) if addresses.is_empty() => vec![(None, port)],
+        Some(_) => addresses
+            .iter()
+            .map(|address| (Some(*address), port))
+            .collect(),
     }
 }
 
@@ -171,6 +188,8 @@ struct Trace {
     packets: Option<PacketFile>,
     session: Session,
     news: News,
+    /// Empty without `--explain-rule`.
+    rulings: Rulings,
     progress: Progress,
     node: Netns,
     /// Host-side interfaces of the pod that are still there.
@@ -208,6 +227,7 @@ impl Trace {
                     .map(|program| program.id)
                     .collect(),
             ),
+            rulings: Rulings::default(),
             progress: Progress::new(true),
             node: target.node.netns(),
             pod_links: pod_links.cloned().collect(),
@@ -301,6 +321,7 @@ impl Trace {
                 }
                 _ = tick.tick() => {
                     self.news.poll_rules(Instant::now());
+                    self.rule()?;
                     self.feed(Input::Tick(now()))?;
                     self.progress.flows(self.report.flows(), self.report.failing());
                     if command.drained(&self.engine) {
@@ -350,6 +371,14 @@ impl Trace {
         Ok(None)
     }
 
+    /// Passes on what the kernel's rule trace said.
+    fn rule(&mut self) -> Result<(), Error> {
+        let events = self.rulings.events();
+        events
+            .into_iter()
+            .try_for_each(|event| self.feed(Input::Event(event)))
+    }
+
     fn feed(&mut self, input: Input) -> Result<(), Error> {
         if let Some(recorder) = &mut self.recorder {
             recorder.write(&input)?;
@@ -367,6 +396,7 @@ impl Trace {
     fn end(mut self) -> Result<u8, Error> {
         let rest = self.session.drain();
         self.take(rest)?;
+        self.rule()?;
         let last_words = self
             .news
             .last_rules()

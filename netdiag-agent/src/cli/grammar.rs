@@ -113,6 +113,10 @@ struct TraceArgs {
     /// Write the start of each packet seen, hop by hop, to FILE for Wireshark and tshark (pcapng)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Let the kernel itself name the rule that drops: adds a table to the node's nftables that marks these flows and
+    /// decides nothing, and removes it at the end (not for rules of iptables-legacy)
+    #[arg(long)]
+    explain_rule: bool,
     /// Print the events behind each verdict
     #[arg(short, long)]
     verbose: bool,
@@ -224,6 +228,7 @@ impl TryFrom<TraceArgs> for Trace {
             output: args.output,
             record: args.record,
             pcap: args.pcap,
+            explain_rule: args.explain_rule,
             verbose: args.verbose,
         })
     }

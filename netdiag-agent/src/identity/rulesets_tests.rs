@@ -124,3 +124,49 @@ fn a_program_that_fails_says_why() {
         "{failure}"
     );
 }
+
+/// Every table, in nft's words and in ours.
+fn in_both_words(netns: &NetnsHandle) -> (Vec<Table>, Vec<Table>) {
+    let listing = inside(netns, &["nft", "-j", "list", "ruleset"], "");
+    let theirs = nft::parse(&listing).unwrap();
+    assert_eq!(theirs.strange, [""; 0]);
+    let ours = run_in(netns, || {
+        let mut contents = Contents::read().unwrap();
+        let mut objects = Objects::default();
+        for table in contents.tables() {
+            objects.table(&mut contents, &table, &interface_names());
+        }
+        objects.part()
+    })
+    .unwrap();
+    assert_eq!(ours.blind, []);
+    (theirs.tables, ours.tables)
+}
+
+#[test]
+fn the_kernels_messages_say_what_nft_prints() {
+    let Some(mut lab) = Lab::new() else { return };
+    let netns = Lab::handle(&lab.netns("words"));
+    let rules = include_str!("../../tests/fixtures/ruleset/expressions.nft");
+    inside(&netns, &["nft", "-f", "-"], rules);
+    let (theirs, ours) = in_both_words(&netns);
+    assert_eq!(theirs.len(), ours.len());
+    let mut different = Vec::new();
+    for (a, b) in theirs.iter().zip(&ours) {
+        assert_eq!((&a.name, &a.sets, &a.maps), (&b.name, &b.sets, &b.maps));
+        assert_eq!(a.chains().len(), b.chains().len(), "{}", a.name);
+        for (a, b) in a.chains().iter().zip(b.chains()) {
+            assert_eq!(a.rules.len(), b.rules.len(), "{}", a.name);
+            let pairs = a.rules.iter().zip(&b.rules).filter(|(a, b)| a != b);
+            // That the rule is for IPv4 only, nft leaves to the reader.
+            let unlike = pairs.filter(|(a, b)| b.text != format!("meta nfproto ipv4 {}", a.text));
+            different.extend(unlike.map(|(a, b)| format!("{a:#?}\n{b:#?}")));
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "{} differ:\n{}",
+        different.len(),
+        different.join("\n")
+    );
+}

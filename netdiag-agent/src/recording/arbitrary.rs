@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::engine::Input;
 use crate::event::{
     Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NudState,
-    Packet, Pass, Place, Proto, Route, TcpFlags, TcpHeader, Tuple,
+    Packet, Pass, Place, Proto, Route, Ruled, TcpFlags, TcpHeader, Tuple,
 };
 use crate::inventory::{
     BlindSpot, Delta, Link, Listener, Namespace, NamespaceKind, Node, Program, Role,
@@ -119,6 +119,22 @@ fn detail() -> impl Strategy<Value = Detail> {
         any::<u32>().prop_map(Detail::FibError),
         any::<u32>().prop_map(Detail::UdpQueueFull),
         (pass(), vec(any::<u8>(), 0..40)).prop_map(|(pass, message)| Detail::Dns { pass, message }),
+        (
+            symbol(),
+            symbol(),
+            symbol(),
+            of(any::<u64>()),
+            of(any::<u32>())
+        )
+            .prop_map(
+                |(family, table, chain, handle, number)| Detail::Ruled(Ruled {
+                    family,
+                    table,
+                    chain,
+                    handle,
+                    number
+                })
+            ),
         Just(Detail::Unknown),
     ]
 }

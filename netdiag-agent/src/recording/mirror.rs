@@ -128,6 +128,15 @@ enum Detail {
         pass: Text<Pass>,
         message: Text<Bytes>,
     },
+    Ruled {
+        family: String,
+        table: String,
+        chain: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        handle: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u32>,
+    },
     Unknown,
 }
 

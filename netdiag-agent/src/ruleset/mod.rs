@@ -18,6 +18,8 @@ mod order;
 pub mod owner;
 pub mod reading;
 mod state;
+mod survey;
+mod traced;
 pub mod undo;
 mod walk;
 
@@ -27,6 +29,7 @@ pub use model::{Backend, Family, Hook, RuleRef, Ruleset, Tri};
 pub use narrow::narrow;
 pub use owner::{Owner, ServicePort, owner, policies, service_without_endpoints};
 pub use reading::{Listing, Reading, Source};
+pub use traced::traced;
 pub use undo::{Undo, undo};
 
 #[cfg(test)]

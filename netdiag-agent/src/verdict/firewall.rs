@@ -12,7 +12,7 @@ use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
     Candidate, Hook, Owner, PacketFacts, evaluate, narrow, owner, policies,
-    service_without_endpoints, undo,
+    service_without_endpoints, traced, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -27,6 +27,8 @@ pub(super) struct Dropped<'a> {
     owner: Owner,
     /// Packets the one rule has counted since the trace began.
     moved: Option<u64>,
+    /// Packets the kernel's own trace followed to it.
+    traced: Option<u64>,
     facts: Option<PacketFacts>,
 }
 
@@ -53,6 +55,10 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group),
         _ => Vec::new(),
     };
+    let (candidates, traced) = match (rules, hook) {
+        (Some(rules), Some(hook)) => ruled(case, group, rules, hook, candidates),
+        _ => (candidates, None),
+    };
     let owner = match (candidates.as_slice(), rules) {
         ([only], Some(rules)) => owner(only, &rules.after.ruleset),
         _ => Owner::Plain,
@@ -74,6 +80,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         candidates,
         owner,
         moved,
+        traced,
         facts,
     })
 }
@@ -177,6 +184,13 @@ impl Dropped<'_> {
         if let Some(moved) = self.moved.filter(|moved| *moved > 0) {
             finding = finding.counter("rule_counter_delta", moved);
         }
+        if let Some(traced) = self.traced {
+            finding = finding.evidence(
+                "nft_trace",
+                Some(traced),
+                "the kernel's own trace names this rule",
+            );
+        }
         if self.rule().is_some() && !certain {
             finding = finding.caveat(
                 "the rule is named by its counter and by elimination: part of what it matches could not be evaluated",
@@ -236,6 +250,34 @@ fn settled(backend: Option<Backend>, rules: Option<&Rules>) -> Option<Backend> {
         (Some(Backend::Legacy), None) => None,
         _ => backend,
     }
+}
+
+/// What the kernel's own trace named, where there is one; the candidates else.
+fn ruled(
+    case: &Case<'_>,
+    group: &DropGroup,
+    rules: &Rules,
+    hook: Hook,
+    candidates: Vec<Candidate>,
+) -> (Vec<Candidate>, Option<u64>) {
+    let rulings = case.flow.rulings.iter().filter(|ruling| {
+        ruling.direction == group.direction
+            && ruling.netns == group.spot.netns
+            && ruling.last >= group.first
+    });
+    let mut count = 0;
+    let mut found: Vec<Candidate> = Vec::new();
+    for ruling in rulings {
+        let named = traced(&rules.after.ruleset, hook, &candidates, &ruling.rule);
+        if let Some(candidate) = named {
+            count += ruling.count;
+            found.push(candidate);
+        }
+    }
+    if found.is_empty() {
+        return (candidates, None);
+    }
+    (found, Some(count))
 }
 
 /// Rules that could have done it; where a second reading exists, those whose counters moved.

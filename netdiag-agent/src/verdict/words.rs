@@ -157,6 +157,14 @@ fn detail(detail: &Detail) -> String {
         Detail::FibError(errno) => format!(" route lookup failed: errno {errno}"),
         Detail::UdpQueueFull(errno) => format!(" socket queue refused it: errno {errno}"),
         Detail::Dns { message, .. } => format!(" DNS message of {} bytes", message.len()),
+        Detail::Ruled(rule) => {
+            let which = rule.handle.map_or_else(
+                || "its policy".to_owned(),
+                |handle| format!("handle {handle}"),
+            );
+            let (family, table, chain) = (&rule.family, &rule.table, &rule.chain);
+            format!(" rule trace: {family} {table} {chain}, {which}, dropped it")
+        }
         Detail::Unknown => String::new(),
     }
 }

@@ -4,8 +4,7 @@ mod expr;
 mod statement;
 mod text;
 mod value;
-
-use std::collections::HashSet;
+pub mod wire;
 
 use serde_json::Value;
 
@@ -28,9 +27,13 @@ pub struct Parsed {
 /// # Errors
 /// It is not JSON.
 pub fn parse(json: &str) -> Result<Parsed, serde_json::Error> {
-    let document: Value = serde_json::from_str(json)?;
+    Ok(read(objects(&serde_json::from_str(json)?)))
+}
+
+/// Reads the objects of a listing.
+pub fn read(objects: &[Value]) -> Parsed {
     let mut parsed = Parsed::default();
-    for object in objects(&document) {
+    for object in objects {
         let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
             continue;
         };
@@ -47,27 +50,11 @@ pub fn parse(json: &str) -> Result<Parsed, serde_json::Error> {
             parsed.strange.push(object.to_string());
         }
     }
-    Ok(parsed)
+    parsed
 }
 
-/// The tables that have chains, of `nft -j list chains`.
-///
-/// # Errors
-/// It is not JSON.
-pub fn tables(json: &str) -> Result<Vec<(Family, String)>, serde_json::Error> {
-    let document: Value = serde_json::from_str(json)?;
-    let mut seen = HashSet::new();
-    let named = objects(&document).iter().filter_map(|object| {
-        let chain = object.get("chain")?;
-        Some((
-            Family::from_name(str_of(chain, "family")?)?,
-            str_of(chain, "table")?.to_owned(),
-        ))
-    });
-    Ok(named.filter(|table| seen.insert(table.clone())).collect())
-}
-
-fn objects(document: &Value) -> &[Value] {
+/// The objects of a listing in nft's JSON.
+pub fn objects(document: &Value) -> &[Value] {
     document
         .get("nftables")
         .and_then(Value::as_array)
