@@ -7,11 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 mod connections;
+mod masquerade;
 
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
 use crate::ruleset::Reading;
 
 pub use connections::Connections;
+pub use masquerade::MasqueradeConfig;
 
 /// One piece of news about the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub enum Delta {
         ifindex: IfIndex,
         programs: Vec<Program>,
     },
+    /// What ip-masq-agent was told on this node.
+    MasqueradeConfig(MasqueradeConfig),
     /// Connections a namespace's conntrack table holds; added to those known. Their `reply` says nothing.
     Connections {
         netns: Netns,
@@ -143,6 +147,7 @@ pub struct Inventory {
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
     rules: BTreeMap<Netns, Rules>,
     connections: BTreeMap<Netns, Connections>,
+    masquerade: Option<MasqueradeConfig>,
 }
 
 /// The packet filter of a namespace before, and after the latest drop.
@@ -213,6 +218,7 @@ impl Inventory {
             } => {
                 self.programs.insert((netns, ifindex), programs);
             }
+            Delta::MasqueradeConfig(config) => self.masquerade = Some(config),
             Delta::Connections { netns, entries } => {
                 let known = self.connections.entry(netns).or_default();
                 for entry in entries {
@@ -292,6 +298,11 @@ impl Inventory {
             .node_netns()
             .and_then(|netns| self.connections.get(&netns));
         known.into_iter().flat_map(Connections::iter)
+    }
+
+    /// `None`: the node holds no configuration of ip-masq-agent.
+    pub fn masquerade_config(&self) -> Option<&MasqueradeConfig> {
+        self.masquerade.as_ref()
     }
 
     /// How far a counter moved since the trace began; `None` when it was never read.

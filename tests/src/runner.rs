@@ -189,6 +189,9 @@ fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -
     command
         .args(["--uplink", node.uplink(), "-o", "jsonl", "--record"])
         .arg(recording);
+    if scenario.explain {
+        command.arg("--explain-rule");
+    }
     command
         .arg("--")
         .arg(sender.get_program())

@@ -256,6 +256,7 @@ impl Trace {
             .connections(target)
             .into_iter()
             .chain(self.news.counters())
+            .chain(identity::masquerade::config().map(Delta::MasqueradeConfig))
             .chain(rules);
         let all: Vec<Delta> = deltas.chain(blind).chain(read).collect();
         all.into_iter()

@@ -13,6 +13,7 @@ pub mod conntrack;
 pub mod counters;
 mod error;
 pub mod links;
+pub mod masquerade;
 mod netlink;
 pub mod netns;
 mod nftables;

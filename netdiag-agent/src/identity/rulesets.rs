@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::error::IdentityError;
 use super::netns::{NetnsHandle, run_in};
@@ -261,18 +261,31 @@ fn covered(parts: &[Part]) -> HashSet<Named> {
         .collect()
 }
 
-/// Tables of nft in its own words.
+/// Tables of nft, and the listing that says the same in its words.
 #[derive(Default)]
 struct Objects {
-    all: Vec<Value>,
+    parsed: nft::Parsed,
+    text: String,
     blind: Vec<BlindSpot>,
 }
 
 impl Objects {
+    fn add(&mut self, object: &Value) {
+        self.parsed.add(object);
+        let before = if self.text.is_empty() {
+            "{\"nftables\":["
+        } else {
+            ","
+        };
+        self.text.push_str(before);
+        // It goes to a recording as it is, so it is read again only there.
+        self.text.push_str(&object.to_string());
+    }
+
     fn table(&mut self, contents: &mut Contents, table: &Named, interfaces: &Interfaces) {
         let (family, name) = table;
-        let decoded = match contents.table(table) {
-            Ok(messages) => wire::decode(*family, &messages, interfaces),
+        let messages = match contents.table(table) {
+            Ok(messages) => messages,
             // It has just been removed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
@@ -280,32 +293,40 @@ impl Objects {
                 return self.blind.push(spot(&what, error.to_string()));
             }
         };
-        match decoded {
-            Some(decoded) if decoded.unknown_chains.len() <= MANY_CHAINS => {
-                self.all.extend(decoded.objects);
-                for chain in &decoded.unknown_chains {
-                    self.program(&["chain", family.name(), name, chain], |object| {
-                        object.get("rule").is_some()
-                    });
+        let unknown = wire::decode(*family, &messages, interfaces, &mut |object| {
+            self.add(&object)
+        });
+        match unknown {
+            Some(chains) => {
+                let of = |object: &Value| {
+                    let chain = object.get("rule")?.get("chain")?.as_str()?;
+                    chains.get(chain).map(drop)
+                };
+                let wanted = |object: &Value| of(object).is_some();
+                if chains.len() > MANY_CHAINS {
+                    self.program(&["table", family.name(), name], wanted);
+                } else {
+                    for chain in &chains {
+                        self.program(&["chain", family.name(), name, chain], wanted);
+                    }
                 }
             }
-            _ => self.program(&["table", family.name(), name], |_| true),
+            None => self.program(&["table", family.name(), name], |_| true),
         }
     }
 
     /// What the kernel said is not understood here, so nft is asked.
     fn program(&mut self, what: &[&str], wanted: impl Fn(&Value) -> bool) {
         let listed = run("nft", &[&["-j", "list"], what].concat()).and_then(|text| {
-            serde_json::from_str(&text).map_err(|cause| Failure::Parse {
+            serde_json::from_str::<Value>(&text).map_err(|cause| Failure::Parse {
                 program: "nft".to_owned(),
                 cause,
             })
         });
         match listed {
             Ok(document) => {
-                let document: Value = document;
                 let objects = nft::objects(&document).iter();
-                self.all.extend(objects.filter(|o| wanted(o)).cloned());
+                objects.filter(|o| wanted(o)).for_each(|o| self.add(o));
             }
             Err(failure) => {
                 let what = format!("nft {}", what.join(" "));
@@ -314,16 +335,13 @@ impl Objects {
         }
     }
 
-    fn part(self) -> Part {
-        if self.all.is_empty() {
-            return Part {
-                blind: self.blind,
-                ..Part::default()
-            };
+    fn part(mut self) -> Part {
+        let mut part = Part::default();
+        if !self.text.is_empty() {
+            self.text.push_str("]}");
+            let nft::Parsed { tables, strange } = self.parsed;
+            part = Part::of(Source::Nft, self.text, tables, &strange, "nft");
         }
-        let parsed = nft::read(&self.all);
-        let text = json!({ "nftables": self.all }).to_string();
-        let mut part = Part::of(Source::Nft, text, parsed.tables, &parsed.strange, "nft");
         part.blind.extend(self.blind);
         part
     }

@@ -13,7 +13,8 @@ use crate::event::{
     Packet, Pass, Place, Proto, Route, Ruled, TcpFlags, TcpHeader, Tuple,
 };
 use crate::inventory::{
-    BlindSpot, Delta, Link, Listener, Namespace, NamespaceKind, Node, Program, Role,
+    BlindSpot, Delta, Link, Listener, MasqueradeConfig, Namespace, NamespaceKind, Node, Program,
+    Role,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -232,6 +233,13 @@ fn delta() -> impl Strategy<Value = Delta> {
                 programs,
             }
         }),
+        (text(), vec(any::<(IpAddr, u8)>(), 0..3), any::<bool>()).prop_map(
+            |(file, exempt, link_local)| Delta::MasqueradeConfig(MasqueradeConfig {
+                file,
+                exempt,
+                link_local
+            })
+        ),
         (netns(), vec(conntrack(), 0..3))
             .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),
     ]

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::spell::{Address, Bytes, CtTcpState, TcpState, Text};
+use super::spell::{Address, Bytes, CtTcpState, Network, TcpState, Text};
 use crate::engine::Input;
 use crate::event::{CtStatus, HookId, Ktime, NudState, Pass, Proto, TcpFlags, Tuple};
 use crate::inventory::{NamespaceKind, Role};
@@ -211,6 +211,13 @@ pub(super) enum Delta {
         netns: u32,
         at: u64,
         values: BTreeMap<String, u64>,
+    },
+    MasqueradeConfig {
+        file: String,
+        /// `10.0.0.0/8`
+        exempt: Vec<Text<Network>>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        link_local: bool,
     },
     Programs {
         netns: u32,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -212,6 +212,10 @@ macro_rules! spell_as {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TcpState(pub u8);
 
+/// A network: address and prefix length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Network(pub IpAddr, pub u8);
+
 /// Number of an `enum tcp_conntrack` state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CtTcpState(pub u8);
@@ -264,6 +268,15 @@ spell_as!(
     "a hook of this netdiag",
     |hook| hook.name().to_owned(),
     |text| { Self::ALL.iter().copied().find(|hook| hook.name() == text) }
+);
+spell_as!(
+    Network,
+    "a network such as 10.0.0.0/8",
+    |network| format!("{}/{}", network.0, network.1),
+    |text| {
+        let (address, length) = text.split_once('/')?;
+        Some(Self(address.parse().ok()?, length.parse().ok()?))
+    }
 );
 spell_as!(Proto, "a protocol", |proto| spell_proto(*proto), read_proto);
 spell_as!(

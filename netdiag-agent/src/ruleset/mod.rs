@@ -20,6 +20,7 @@ pub mod reading;
 mod state;
 mod survey;
 mod traced;
+mod translate;
 pub mod undo;
 mod walk;
 
@@ -30,7 +31,8 @@ pub use narrow::narrow;
 pub use owner::{Owner, ServicePort, owner, policies, service_without_endpoints};
 pub use reading::{Listing, Reading, Source};
 pub use traced::traced;
-pub use undo::{Undo, undo};
+pub use translate::{Translation, exempted, translation};
+pub use undo::{Undo, command, place, undo};
 
 #[cfg(test)]
 mod tests;

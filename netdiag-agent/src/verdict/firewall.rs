@@ -5,14 +5,17 @@
 
 mod packet;
 
+pub(super) use packet::address_type;
+
 use super::case::{Case, Death, Finding};
+use super::rule_component::component;
 use super::types::{Component, Confidence, HopName, Remediation};
 use crate::flow::drops::{Backend, DropKind};
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
-    Candidate, Hook, Owner, PacketFacts, evaluate, narrow, owner, policies,
-    service_without_endpoints, traced, undo,
+    Candidate, Hook, Owner, PacketFacts, evaluate, narrow, owner, service_without_endpoints,
+    traced, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -107,10 +110,6 @@ impl Dropped<'_> {
         Some(format!("{}/{}{port}", service.namespace, service.name))
     }
 
-    pub fn policies(&self) -> Vec<String> {
-        self.rule().map_or_else(Vec::new, policies)
-    }
-
     /// The hook by the name of its built-in chain.
     pub fn chain(&self) -> Option<&'static str> {
         self.hook.map(|hook| match hook {
@@ -144,29 +143,7 @@ impl Dropped<'_> {
                 ..Component::default()
             };
         };
-        let tool = if rule.backend.is_iptables() {
-            "iptables"
-        } else {
-            "nft"
-        };
-        let kind = if rule.rule.is_some() {
-            "rule"
-        } else {
-            "policy"
-        };
-        Component {
-            kind: format!("{tool}_{kind}"),
-            backend: Some(rule.backend.name().to_owned()),
-            family: Some(rule.family.name().to_owned()),
-            table: Some(rule.table.clone()),
-            chain: Some(rule.chain.clone()),
-            rule: rule.rule,
-            text: Some(rule.text.clone()).filter(|text| !text.is_empty()),
-            verdict: Some(self.verdict.to_owned()),
-            owner: Some(self.owner.name().to_owned()).filter(|_| self.owner != Owner::Plain),
-            policies: self.policies(),
-            ..Component::default()
-        }
+        component(rule, self.owner, self.verdict)
     }
 
     /// The exact undo of the rule, or its owner's way; `None` when no single rule is left.

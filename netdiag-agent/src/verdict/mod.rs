@@ -6,6 +6,8 @@ pub mod build;
 mod case;
 mod firewall;
 mod hops;
+mod masquerade;
+mod rule_component;
 pub mod rules;
 pub mod types;
 mod words;

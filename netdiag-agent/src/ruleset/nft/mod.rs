@@ -27,30 +27,34 @@ pub struct Parsed {
 /// # Errors
 /// It is not JSON.
 pub fn parse(json: &str) -> Result<Parsed, serde_json::Error> {
-    Ok(read(objects(&serde_json::from_str(json)?)))
+    let document: Value = serde_json::from_str(json)?;
+    let mut parsed = Parsed::default();
+    for object in objects(&document) {
+        parsed.add(object);
+    }
+    Ok(parsed)
 }
 
-/// Reads the objects of a listing.
-pub fn read(objects: &[Value]) -> Parsed {
-    let mut parsed = Parsed::default();
-    for object in objects {
+impl Parsed {
+    /// One object of a listing, in its order.
+    pub fn add(&mut self, object: &Value) {
         let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
-            continue;
+            return;
         };
+        let tables = &mut self.tables;
         let understood = match kind.as_str() {
-            "table" => add_table(&mut parsed.tables, body),
-            "chain" => with_table(&mut parsed.tables, body, add_chain),
-            "set" => with_table(&mut parsed.tables, body, add_set),
-            "map" => with_table(&mut parsed.tables, body, add_map),
-            "rule" => with_table(&mut parsed.tables, body, add_rule),
+            "table" => add_table(tables, body),
+            "chain" => with_table(tables, body, add_chain),
+            "set" => with_table(tables, body, add_set),
+            "map" => with_table(tables, body, add_map),
+            "rule" => with_table(tables, body, add_rule),
             // Limits, counters, helpers, flowtables: nothing a packet is asked.
             _ => Some(()),
         };
         if understood.is_none() {
-            parsed.strange.push(object.to_string());
+            self.strange.push(object.to_string());
         }
     }
-    parsed
 }
 
 /// The objects of a listing in nft's JSON.

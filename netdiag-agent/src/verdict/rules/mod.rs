@@ -35,7 +35,7 @@ mod unknown;
 
 use crate::flow::record::Direction;
 use crate::verdict::case::{Case, Death, Finding};
-use crate::verdict::types::{Cause, Confidence, Outcome};
+use crate::verdict::types::{Cause, Component, Confidence, Outcome};
 
 /// Finds one cause, and explains it.
 pub trait Rule: Sync + std::fmt::Debug {
@@ -58,6 +58,8 @@ pub trait Rule: Sync + std::fmt::Debug {
 pub struct Remark {
     pub cause: Cause,
     pub caveat: String,
+    /// The rule or thing behind it, where it is known.
+    pub component: Option<Component>,
     pub summary: String,
     pub commands: Vec<String>,
 }

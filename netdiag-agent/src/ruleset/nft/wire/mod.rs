@@ -31,14 +31,6 @@ pub struct Messages {
     pub rules: Vec<Vec<u8>>,
 }
 
-/// A table in nft's words.
-#[derive(Clone, Debug, Default)]
-pub struct Decoded {
-    pub objects: Vec<Value>,
-    /// Chains with rules that are not understood here; their rules are not among the objects.
-    pub unknown_chains: BTreeSet<String>,
-}
-
 /// `NFTA_*_TABLE`, `NFTA_*_NAME` …
 mod number {
     pub const TABLE_NAME: u16 = 1;
@@ -65,8 +57,14 @@ struct Context<'a> {
     interfaces: &'a Interfaces,
 }
 
-/// Puts a table into nft's words; `None` when the table itself is not understood.
-pub fn decode(family: Family, messages: &Messages, interfaces: &Interfaces) -> Option<Decoded> {
+/// Puts a table into nft's words, object by object. Returns the chains with rules that are not understood here, none of
+/// whose rules was handed over; `None`, when the table itself is not understood.
+pub fn decode(
+    family: Family,
+    messages: &Messages,
+    interfaces: &Interfaces,
+    take: &mut dyn FnMut(Value),
+) -> Option<BTreeSet<String>> {
     let table = Attributes(&messages.table);
     let name = table.text(number::TABLE_NAME)?;
     let mut context = Context {
@@ -75,36 +73,35 @@ pub fn decode(family: Family, messages: &Messages, interfaces: &Interfaces) -> O
         sets: HashMap::new(),
         interfaces,
     };
-    let mut decoded = Decoded::default();
     let flags = table.u32(number::TABLE_FLAGS).unwrap_or_default();
-    decoded.objects.push(table_object(family, name, flags));
+    let mut objects = vec![table_object(family, name, flags)];
     for chain in &messages.chains {
-        decoded.objects.push(context.chain(Attributes(chain))?);
+        objects.push(context.chain(Attributes(chain))?);
     }
     for (set, elements) in &messages.sets {
         let (name, info) = set::read(Attributes(set), elements, interfaces)?;
-        decoded
-            .objects
-            .extend(info.object(family, context.table, name));
+        objects.extend(info.object(family, context.table, name));
         context.sets.insert(name, info);
     }
-    let mut rules = Vec::with_capacity(messages.rules.len());
-    for rule in &messages.rules {
-        let rule = Attributes(rule);
-        let chain = rule.text(number::RULE_CHAIN)?;
-        if decoded.unknown_chains.contains(chain) {
-            continue;
-        }
-        match context.rule(rule, chain) {
-            Some(object) => rules.push((chain, object)),
-            None => drop(decoded.unknown_chains.insert(chain.to_owned())),
+    objects.into_iter().for_each(&mut *take);
+    let mut unknown = BTreeSet::new();
+    // The kernel sends a chain's rules one after the other.
+    for rules in messages.rules.chunk_by(|a, b| chain_of(a) == chain_of(b)) {
+        let chain = chain_of(rules.first()?)?;
+        let read: Option<Vec<Value>> = rules
+            .iter()
+            .map(|rule| context.rule(Attributes(rule), chain))
+            .collect();
+        match read {
+            Some(read) => read.into_iter().for_each(&mut *take),
+            None => drop(unknown.insert(chain.to_owned())),
         }
     }
-    let known = rules
-        .into_iter()
-        .filter(|(chain, _)| !decoded.unknown_chains.contains(*chain));
-    decoded.objects.extend(known.map(|(_, object)| object));
-    Some(decoded)
+    Some(unknown)
+}
+
+fn chain_of(rule: &[u8]) -> Option<&str> {
+    Attributes(rule).text(number::RULE_CHAIN)
 }
 
 fn table_object(family: Family, name: &str, flags: u32) -> Value {
