@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use netdiag::ruleset::Hook;
 
 use crate::generate_nft::nft;
+use crate::packet::v6;
 use crate::rng::Rng;
 
 /// What to load: `iptables-legacy-restore`, `iptables-nft-restore`, `nft -f`; for IPv6 those of ip6tables.
@@ -71,7 +72,7 @@ fn in_v6(text: &str) -> String {
         let rest = text.split_off(at);
         done.push_str(&text);
         let (address, rest) = rest.split_at(end(&rest, |c| c.is_ascii_digit() || c == '.'));
-        let _ = write!(done, "fd77::{address}");
+        let _ = write!(done, "{}", v6(address.parse().unwrap()));
         text = match rest.strip_prefix('/') {
             Some(rest) => {
                 let (length, rest) = rest.split_at(end(rest, |c| c.is_ascii_digit()));

@@ -133,7 +133,6 @@ fn check(lab: &Lab, rng: &mut Rng, hook: Hook, port: &mut u16, tally: &mut Tally
         .filter(|candidates| candidates.is_empty())
         .count();
     let arrived = collect(lab, due);
-    compare_counters(lab, &before.ruleset, &verdicts, &context);
     let after = rulesets::read(&lab.node).unwrap();
     for ((packet, _), candidates) in packets.iter().zip(&verdicts) {
         let passed = arrived.contains(&packet.id);
@@ -160,6 +159,7 @@ fn check(lab: &Lab, rng: &mut Rng, hook: Hook, port: &mut u16, tally: &mut Tally
             assert!(!left.is_empty(), "no counter moved\n{}", story());
         }
     }
+    compare_counters(lab, &before.ruleset, &verdicts, &context);
 }
 
 fn is_proven(candidates: &[Candidate]) -> bool {

@@ -26,14 +26,21 @@ struct Loaded {
     /// One field, or several that stand side by side.
     parts: Vec<Part>,
     order: Order,
-    /// And and xor of a bitwise operation.
-    bits: Option<(Vec<u8>, Vec<u8>)>,
+    bits: Option<Bits>,
     /// It is a constant, not a field.
     constant: Option<Vec<u8>>,
     /// Where the bytes stand, for when they are compared other than field by field.
     raw: Option<Part>,
     /// The statement that says the same of the packet as these bytes do, when compared for equality.
     tells: Option<Tells>,
+}
+
+/// And and xor of a bitwise operation, in the order the register had then.
+#[derive(Clone, Debug)]
+struct Bits {
+    and: Vec<u8>,
+    xor: Vec<u8>,
+    order: Order,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +239,11 @@ impl Decoder<'_> {
         if loaded.bits.is_some() || loaded.parts.len() != 1 {
             return None;
         }
-        loaded.bits = Some((bytes(4)?, bytes(5)?));
+        loaded.bits = Some(Bits {
+            and: bytes(4)?,
+            xor: bytes(5)?,
+            order: loaded.order,
+        });
         loaded.tells = None;
         self.store(body.u32(2)?, loaded)
     }
@@ -321,7 +332,11 @@ impl Decoder<'_> {
 
     fn compare_masked(&mut self, loaded: &Loaded, word: &str, data: &[u8]) -> Option<()> {
         let part = loaded.parts.first()?;
-        let (mask, xor) = loaded.bits.as_ref()?;
+        let Bits {
+            and: mask,
+            xor,
+            order,
+        } = loaded.bits.as_ref()?;
         if xor.iter().any(|byte| *byte != 0) {
             return None;
         }
@@ -339,7 +354,7 @@ impl Decoder<'_> {
         let nothing = data.iter().all(|byte| *byte == 0);
         if part.of.is_flags() && nothing && matches!(word, "!=" | "==") {
             let word = if word == "!=" { "in" } else { "!" };
-            let right = loaded.spell(part, mask, self.context);
+            let right = part.of.spell(mask, *order, self.context.interfaces);
             self.matches(word, &part.left, &right);
             return Some(());
         }
@@ -449,11 +464,11 @@ impl Decoder<'_> {
             return Some(of.spell(bytes, of.order, self.context.interfaces));
         }
         let left = loaded.parts.first()?.left.clone();
-        let Some((and, xor)) = &loaded.bits else {
+        let Some(Bits { and, xor, order }) = &loaded.bits else {
             return Some(left);
         };
         let all = u128::MAX >> (128 - 8 * and.len().clamp(1, 16));
-        let (and, xor) = (number(and, loaded.order)?, number(xor, loaded.order)?);
+        let (and, xor) = (number(and, *order)?, number(xor, *order)?);
         let plain = |number: u128| json!(number as u64);
         Some(match (and, xor) {
             (and, 0) => json!({"&": [left, plain(and)]}),
@@ -552,7 +567,12 @@ impl Loaded {
         let [part] = self.parts.as_slice() else {
             return self.raw.as_ref().map(|raw| raw.left.clone());
         };
-        let Some((mask, xor)) = &self.bits else {
+        let Some(Bits {
+            and: mask,
+            xor,
+            order,
+        }) = &self.bits
+        else {
             return Some(part.left.clone());
         };
         if xor.iter().any(|byte| *byte != 0) {
@@ -564,7 +584,7 @@ impl Loaded {
                 .get("addr")?
                 .clone()
         } else {
-            part.of.spell(mask, self.order, context.interfaces)
+            part.of.spell(mask, *order, context.interfaces)
         };
         Some(json!({"&": [part.left, mask]}))
     }
