@@ -6,12 +6,12 @@
 
 use serde_json::{Value, json};
 
-use super::Context;
 use super::attr::Attributes;
 use super::datatype::{DSCP, Order, Type, number, prefix, prefix_length};
 use super::field::{self, Part, Protocols};
 use super::set::{Data, SetInfo};
 use super::statement;
+use super::{Context, object};
 
 /// Registers of four bytes; the four old ones have sixteen each.
 const SLOTS: usize = 20;
@@ -29,8 +29,8 @@ struct Loaded {
     bits: Option<Bits>,
     /// It is a constant, not a field.
     constant: Option<Vec<u8>>,
-    /// Where the bytes stand, for when they are compared other than field by field.
-    raw: Option<Part>,
+    /// Base, offset and length of the bytes, for when they are compared other than field by field.
+    raw: Option<(u32, u32, u32)>,
     /// The statement that says the same of the packet as these bytes do, when compared for equality.
     tells: Option<Tells>,
 }
@@ -134,9 +134,9 @@ impl Decoder<'_> {
         }
     }
 
-    fn matches(&mut self, op: &str, left: &Value, right: &Value) {
-        self.statements
-            .push(json!({"match": {"op": op, "left": left, "right": right}}));
+    fn matches(&mut self, op: &str, left: Value, right: Value) {
+        let body = object([("op", op.into()), ("left", left), ("right", right)]);
+        self.statements.push(object([("match", body)]));
     }
 
     fn does(&mut self, statement: Value) {
@@ -167,7 +167,8 @@ impl Decoder<'_> {
             self.does(json!({"mangle": {"key": part.left, "value": value}}));
             return Some(());
         }
-        let mut loaded = Loaded::of(vec![part.clone()], part.of.order);
+        let order = part.of.order;
+        let mut loaded = Loaded::of(vec![part], order);
         loaded.tells = match key {
             field::META_NFPROTO | field::META_PROTOCOL => Some(Tells::Network),
             field::META_L4PROTO => Some(Tells::Transport),
@@ -193,13 +194,15 @@ impl Decoder<'_> {
         // With a source register it writes to the packet.
         let register = body.u32(1)?;
         let (base, offset, length) = (body.u32(2)?, body.u32(3)?, body.u32(4)?);
-        let raw = field::raw(base, offset, length);
         let parts = field::payload(self.known, base, offset, length);
         if parts.is_some() {
             self.forget_implied(base);
         }
-        let mut loaded = Loaded::of(parts.unwrap_or_else(|| vec![raw.clone()]), Order::Network);
-        loaded.raw = Some(raw);
+        let mut loaded = Loaded::of(
+            parts.unwrap_or_else(|| vec![field::raw(base, offset, length)]),
+            Order::Network,
+        );
+        loaded.raw = Some((base, offset, length));
         self.store(register, loaded)
     }
 
@@ -259,37 +262,44 @@ impl Decoder<'_> {
 
     /// A comparison of a register with a constant.
     fn compare(&mut self, body: Attributes<'_>) -> Option<()> {
-        let register = body.u32(1)?;
-        let op = body.u32(2)?;
+        let at = slot(body.u32(1)?)?;
         let data = body.nested(3)?.get(VALUE)?;
-        let loaded = self.register(register)?.clone();
+        // It is put back: the next comparison may be of the same register.
+        let loaded = self.registers.get_mut(at)?.take()?;
+        let done = self.compare_with(&loaded, at, body.u32(2)?, data);
+        self.registers[at] = Some(loaded);
+        done
+    }
+
+    fn compare_with(&mut self, loaded: &Loaded, at: usize, op: u32, data: &[u8]) -> Option<()> {
         if let (Some((before, 5, low)), 3) = (self.compared.take(), op)
-            && Some(before) == slot(register)
+            && before == at
         {
             self.statements.pop();
-            return self.between(&loaded, "==", &low, data);
+            return self.between(loaded, "==", &low, data);
         }
-        self.compared = Some((slot(register)?, op, data.to_vec()));
-        let word = ["==", "!=", "<", "<=", ">", ">="].get(op as usize)?;
+        self.compared = Some((at, op, data.to_vec()));
+        let word = *["==", "!=", "<", "<=", ">", ">="].get(op as usize)?;
         if loaded.bits.is_some() {
-            return self.compare_masked(&loaded, word, data);
+            return self.compare_masked(loaded, word, data);
         }
         match loaded.parts.as_slice() {
             [only] => {
                 let right = loaded.spell(only, data, self.context);
-                self.matches(word, &only.left, &right);
-                self.learn(&loaded, word, data);
+                self.matches(word, only.left.clone(), right);
+                self.learn(loaded, word, data);
             }
-            _ if *word != "==" => {
-                let raw = loaded.raw.as_ref()?;
+            _ if word != "==" => {
+                let (base, offset, length) = loaded.raw?;
+                let raw = field::raw(base, offset, length);
                 let right = raw.of.spell(data, Order::Network, self.context.interfaces);
-                self.matches(word, &raw.left, &right);
+                self.matches(word, raw.left, right);
             }
             parts => {
                 let mut at = 0;
                 for part in parts {
                     let right = loaded.spell(part, data.get(at..at + part.size)?, self.context);
-                    self.matches(word, &part.left, &right);
+                    self.matches(word, part.left.clone(), right);
                     at += part.size;
                 }
             }
@@ -348,21 +358,21 @@ impl Decoder<'_> {
                 _ => return None,
             };
             let value = number(data, Order::Network)? >> shift;
-            self.matches(word, &part.left, &json!(value as u64));
+            self.matches(word, part.left.clone(), json!(value as u64));
             return Some(());
         }
         let nothing = data.iter().all(|byte| *byte == 0);
         if part.of.is_flags() && nothing && matches!(word, "!=" | "==") {
             let word = if word == "!=" { "in" } else { "!" };
             let right = part.of.spell(mask, *order, self.context.interfaces);
-            self.matches(word, &part.left, &right);
+            self.matches(word, part.left.clone(), right);
             return Some(());
         }
         if part.of.is_address()
             && let Some(length) = prefix_length(mask)
             && matches!(word, "==" | "!=")
         {
-            self.matches(word, &part.left, &prefix(data, length)?);
+            self.matches(word, part.left.clone(), prefix(data, length)?);
             return Some(());
         }
         let left = loaded.masked(self.context)?;
@@ -371,7 +381,7 @@ impl Decoder<'_> {
         } else {
             loaded.spell(part, data, self.context)
         };
-        self.matches(word, &left, &right);
+        self.matches(word, left, right);
         Some(())
     }
 
@@ -380,7 +390,7 @@ impl Decoder<'_> {
         let part = loaded.parts.first()?;
         let spell = |bytes| loaded.spell(part, bytes, self.context);
         let right = json!({"range": [spell(low), spell(high)]});
-        self.matches(word, &left, &right);
+        self.matches(word, left, right);
         Some(())
     }
 
@@ -421,13 +431,14 @@ impl Decoder<'_> {
         let set = self.context.sets.get(name)?;
         let left = self.key(body.u32(2)?, set)?;
         let right = if set.anonymous {
-            json!({"set": set.elements})
+            object([("set", set.elements.clone().into())])
         } else {
             json!(format!("@{name}"))
         };
         match (body.u32(3), set.data) {
             (Some(0), Data::Verdict) => {
-                self.does(json!({"vmap": {"key": left, "data": right}}));
+                let body = object([("key", left), ("data", right)]);
+                self.does(object([("vmap", body)]));
             }
             (Some(register), Data::Value(of)) => {
                 let part = Part {
@@ -439,7 +450,7 @@ impl Decoder<'_> {
             }
             (None, Data::None) => {
                 let inverted = body.u32(5).unwrap_or(0) & 1 != 0;
-                self.matches(if inverted { "!=" } else { "==" }, &left, &right);
+                self.matches(if inverted { "!=" } else { "==" }, left, right);
             }
             _ => return None,
         }
@@ -565,7 +576,8 @@ impl Loaded {
     /// The field, with its mask.
     fn masked(&self, context: &Context<'_>) -> Option<Value> {
         let [part] = self.parts.as_slice() else {
-            return self.raw.as_ref().map(|raw| raw.left.clone());
+            let (base, offset, length) = self.raw?;
+            return Some(field::raw(base, offset, length).left);
         };
         let Some(Bits {
             and: mask,
@@ -586,6 +598,6 @@ impl Loaded {
         } else {
             part.of.spell(mask, *order, context.interfaces)
         };
-        Some(json!({"&": [part.left, mask]}))
+        Some(object([("&", vec![part.left.clone(), mask].into())]))
     }
 }

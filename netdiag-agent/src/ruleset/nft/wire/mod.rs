@@ -104,6 +104,16 @@ fn chain_of(rule: &[u8]) -> Option<&str> {
     Attributes(rule).text(number::RULE_CHAIN)
 }
 
+/// An object that takes its values as they are: `json!` would copy each.
+fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let members = members.into_iter();
+    Value::Object(
+        members
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
 fn table_object(family: Family, name: &str, flags: u32) -> Value {
     let words: Vec<_> = [(1, "dormant"), (2, "owner"), (4, "persist")]
         .into_iter()
@@ -158,17 +168,17 @@ impl Context<'_> {
 
     fn rule(&self, rule: Attributes<'_>, chain: &str) -> Option<Value> {
         let expressions = rule.nested(number::RULE_EXPRESSIONS).unwrap_or_default();
-        let mut body = json!({
-            "family": self.family.name(),
-            "table": self.table,
-            "chain": chain,
-            "handle": rule.number(number::RULE_HANDLE)?,
-            "expr": decoder::statements(self, expressions)?,
-        });
+        let mut body = object([
+            ("family", self.family.name().into()),
+            ("table", self.table.into()),
+            ("chain", chain.into()),
+            ("handle", rule.number(number::RULE_HANDLE)?.into()),
+            ("expr", decoder::statements(self, expressions)?.into()),
+        ]);
         if let Some(comment) = rule.get(number::RULE_USERDATA).and_then(comment) {
             body["comment"] = json!(comment);
         }
-        Some(json!({ "rule": body }))
+        Some(object([("rule", body)]))
     }
 }
 
