@@ -1,14 +1,20 @@
 //! Runs a command: the only module that knows all the others.
 
+mod destination;
 mod news;
 mod output;
 mod rulings;
+#[expect(clippy::disallowed_methods, reason = "time enters the program here")]
+mod running;
 #[expect(clippy::disallowed_methods, reason = "time enters the program here")]
 mod trace;
 mod trigger;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 use crate::cli::{self, Command, Config, ReportFormat, exit};
 use crate::export::doctor::{Finding, Machine};
@@ -21,6 +27,8 @@ pub enum Error {
     Cli(#[from] cli::Error),
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
+    #[error(transparent)]
+    Pods(#[from] identity::pods::FindError),
     #[error("{}", chain(.0))]
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]
@@ -29,6 +37,8 @@ pub enum Error {
     Pcap(#[from] pcap::Error),
     #[error(transparent)]
     Explain(#[from] explain::UnknownCause),
+    #[error("--to {0}")]
+    Destination(String),
     #[error("run {program}: {source}")]
     Command { program: String, source: io::Error },
     #[error("interface {0} is gone: its pod was deleted or restarted; the trace ends here")]
@@ -57,9 +67,11 @@ impl Error {
             Self::Cli(error) => error.exit_code(),
             Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) => exit::BLIND,
             Self::Identity(_)
+            | Self::Pods(_)
             | Self::Recording(_)
             | Self::Pcap(_)
             | Self::Explain(_)
+            | Self::Destination(_)
             | Self::Command { .. }
             | Self::Output(_) => exit::INPUT,
         }
@@ -88,8 +100,22 @@ pub fn run(config: Config) -> ExitCode {
 }
 
 fn init_log(config: &Config) {
+    // Libraries tell of each failure anew; what is worth knowing of them comes as news and is told once.
+    let libraries = match config.log_level {
+        level if level >= LevelFilter::DEBUG => level,
+        _ => LevelFilter::OFF,
+    };
+    let filter = ["kube_client", "kube_runtime", "hyper", "tower"]
+        .iter()
+        .fold(
+            EnvFilter::default().add_directive(config.log_level.into()),
+            |filter, library| match format!("{library}={libraries}").parse() {
+                Ok(directive) => filter.add_directive(directive),
+                Err(_) => filter,
+            },
+        );
     tracing_subscriber::fmt()
-        .with_max_level(config.log_level)
+        .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_target(false)
         .without_time()

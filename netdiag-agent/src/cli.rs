@@ -12,10 +12,11 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
 
-pub use destination::{Destination, Host};
+pub use destination::{Destination, Host, Object, ObjectKind};
 
 use crate::event::Span;
 use crate::export::{ColorChoice, Format};
+use crate::identity::pods::{Query, Sources};
 
 /// Exit codes; see DESIGN §6.
 pub mod exit {
@@ -63,6 +64,10 @@ pub struct Trace {
     /// Let the kernel name the rule that drops, through a table of our own among the rules.
     pub explain_rule: bool,
     pub verbose: bool,
+    /// `None`: the first credentials there are.
+    pub kubeconfig: Option<PathBuf>,
+    /// Of the pods, and of what `--to` names without one.
+    pub namespace: Option<String>,
 }
 
 /// Whose packets.
@@ -75,6 +80,8 @@ pub enum Subject {
     Pid(u32),
     /// Everything that passes an interface of the node.
     Interface(String),
+    /// Pods by what Kubernetes calls them, and whom to ask.
+    Pods(Query, Sources),
 }
 
 /// When a trace ends, unless a signal ends it earlier.

@@ -19,6 +19,9 @@ use crate::verdict::{Neighbours, Verdict, build};
 /// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
 const HOLD: Span = Span::millis(15);
 
+/// Flows are looked at again for names no more often: ten thousand pods are ten thousand pieces of news.
+const NAMES: Span = Span::millis(200);
+
 /// Flows kept; the oldest makes room for the next.
 const MAX_FLOWS: usize = 16_384;
 
@@ -82,6 +85,9 @@ pub struct Engine {
     decided: HashMap<FlowId, judge::Decided>,
     /// Time and number of losses, for the flows alive then.
     losses: Vec<(Ktime, u64)>,
+    /// The cluster has changed since the flows were last looked at for it.
+    names_changed: bool,
+    names_used: Ktime,
 }
 
 impl Engine {
@@ -98,6 +104,8 @@ impl Engine {
             open: BTreeMap::new(),
             decided: HashMap::new(),
             losses: Vec::new(),
+            names_changed: false,
+            names_used: Ktime(0),
         }
     }
 
@@ -112,6 +120,7 @@ impl Engine {
             }
             Input::Inventory(delta) => {
                 let rules = matches!(delta, Delta::Rules(_));
+                self.names_changed |= matches!(delta, Delta::Cluster { .. });
                 self.inventory.apply(delta);
                 if rules {
                     self.reopen_firewall_deaths();
@@ -121,6 +130,11 @@ impl Engine {
             Input::Tick(now) => {
                 let ripe = Ktime(now.0.saturating_sub(HOLD.0));
                 self.digest(ripe, &mut verdicts);
+                if self.names_changed && now.since(self.names_used) >= NAMES {
+                    self.names_changed = false;
+                    self.names_used = now;
+                    self.reopen_all();
+                }
                 self.judge(now, false, &mut verdicts);
             }
             Input::Stop(now) => {

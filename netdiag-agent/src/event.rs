@@ -166,6 +166,8 @@ pub struct Packet {
     pub tuple: Tuple,
     /// For an ICMP error: the tuple of the packet it complains about, as its sender sent it to this point.
     pub inner: Option<Tuple>,
+    /// The packet travels in a tunnel: the tuple around it. All else here but `ttl`, `ip_id` and `len` is its own.
+    pub outer: Option<Tuple>,
     pub tcp: Option<TcpHeader>,
     /// Type and code of an ICMP or `ICMPv6` packet.
     pub icmp: Option<IcmpKind>,

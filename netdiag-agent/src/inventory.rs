@@ -6,11 +6,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub mod cluster;
 mod connections;
 mod masquerade;
+pub mod policy;
 
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
 use crate::ruleset::Reading;
+
+use cluster::{Change, Cluster};
 
 pub use connections::Connections;
 pub use masquerade::MasqueradeConfig;
@@ -53,6 +57,11 @@ pub enum Delta {
     Connections {
         netns: Netns,
         entries: Vec<Conntrack>,
+    },
+    /// News of the cluster, and when it arrived.
+    Cluster {
+        at: Ktime,
+        change: Change,
     },
 }
 
@@ -148,6 +157,7 @@ pub struct Inventory {
     rules: BTreeMap<Netns, Rules>,
     connections: BTreeMap<Netns, Connections>,
     masquerade: Option<MasqueradeConfig>,
+    pub cluster: Cluster,
 }
 
 /// The packet filter of a namespace before, and after the latest drop.
@@ -227,6 +237,7 @@ impl Inventory {
                     }
                 }
             }
+            Delta::Cluster { at, change } => self.cluster.apply(at, change),
         }
     }
 
@@ -298,11 +309,6 @@ impl Inventory {
             .node_netns()
             .and_then(|netns| self.connections.get(&netns));
         known.into_iter().flat_map(Connections::iter)
-    }
-
-    /// `None`: the node holds no configuration of ip-masq-agent.
-    pub fn masquerade_config(&self) -> Option<&MasqueradeConfig> {
-        self.masquerade.as_ref()
     }
 
     /// How far a counter moved since the trace began; `None` when it was never read.

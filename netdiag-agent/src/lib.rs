@@ -45,4 +45,5 @@ pub mod pcap;
 pub mod recording;
 pub mod replay;
 pub mod ruleset;
+pub mod store;
 pub mod verdict;

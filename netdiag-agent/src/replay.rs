@@ -63,7 +63,7 @@ pub fn verdicts(path: &Path) -> Result<Vec<Verdict>, Error> {
 fn time_of(input: &Input) -> Option<Ktime> {
     match input {
         Input::Event(event) => Some(event.at),
-        Input::Inventory(Delta::Counters { at, .. })
+        Input::Inventory(Delta::Counters { at, .. } | Delta::Cluster { at, .. })
         | Input::Lost { at, .. }
         | Input::Tick(at)
         | Input::Stop(at) => Some(*at),
@@ -107,6 +107,7 @@ mod tests {
             packet: Some(Packet {
                 tuple,
                 inner: None,
+                outer: None,
                 tcp: Some(TcpHeader {
                     flags: TcpFlags(TcpFlags::SYN),
                     seq: 77,

@@ -19,6 +19,9 @@ pub const FLAG_FRAGMENT: u16 = 1 << 4;
 /// `flags`: may not be fragmented on the way: the IPv4 bit, and all of IPv6.
 pub const FLAG_DF: u16 = 1 << 5;
 
+/// `flags`: the packet is a tunnel's; `inner`, with `tcp_*`, is the packet it carries.
+pub const FLAG_TUNNEL: u16 = 1 << 7;
+
 /// `flags`: a [`Snap`] follows the record and its tail.
 pub const FLAG_SNAP: u16 = 1 << 6;
 

@@ -34,6 +34,8 @@ pub struct Settings {
     pub targets: u32,
     /// 1 when the first bytes of each packet are wanted.
     pub snap: u32,
+    /// UDP port that carries VXLAN on this node; 0: none does.
+    pub vxlan_port: u32,
 }
 
 impl Settings {
@@ -49,10 +51,11 @@ impl Settings {
         any_address: 0,
         targets: 0,
         snap: 0,
+        vxlan_port: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 9 * 4);
+const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 10 * 4);
 
 /// Key of `TARGETS` (value unused): a destination the user asked for. Port 0 means any port, the zero address any address.
 #[repr(C)]

@@ -25,7 +25,9 @@ const PACE_INTERVAL: u64 = 250_000_000;
 pub fn wanted(hook: HookId, seen: &Sighting) -> bool {
     let packet = &seen.packet;
     let conntrack = &seen.conntrack;
-    let (has_inner, has_conntrack) = (packet.has_inner(), conntrack.present != 0);
+    // The connection of a tunnel's packets is that of the tunnel.
+    let has_conntrack = conntrack.present != 0 && !packet.is_tunnel();
+    let has_inner = packet.has_inner();
     let by_packet = followed(&packet.tuple);
     let by_inner = has_inner && followed(&packet.inner);
     let by_orig = has_conntrack && followed(&conntrack.orig);
@@ -34,7 +36,7 @@ pub fn wanted(hook: HookId, seen: &Sighting) -> bool {
     if !known && !opens_any(seen) && !known_isn(packet) {
         return false;
     }
-    // An ICMP error is part of the flow it is about; its own addresses are not a flow.
+    // An ICMP error is part of the flow it is about, a tunnel's packet of the flow it carries; their own addresses are not a flow.
     if has_inner && !by_inner {
         follow(hook, &packet.inner);
     }

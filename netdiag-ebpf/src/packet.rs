@@ -5,14 +5,18 @@ use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_load_bytes_relative};
 use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
-use netdiag_common::event::{FLAG_DF, FLAG_FRAGMENT, FLAG_INNER};
+use netdiag_common::event::{FLAG_DF, FLAG_FRAGMENT, FLAG_INNER, FLAG_TUNNEL};
 use netdiag_common::tuple::{
     IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, Tuple, mapped,
 };
+use network_types::eth::EthHdr;
 use network_types::icmp::Icmpv4Hdr;
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
+use network_types::vxlan::VxlanHdr;
+
+use crate::maps::setting;
 
 pub const TCP_FIN: u8 = 0x01;
 pub const TCP_SYN: u8 = 0x02;
@@ -90,6 +94,11 @@ impl Packet {
 
     pub const fn has_inner(&self) -> bool {
         self.net.flags & FLAG_INNER != 0
+    }
+
+    /// `inner` is what a tunnel carries, and so are the TCP fields.
+    pub const fn is_tunnel(&self) -> bool {
+        self.net.flags & FLAG_TUNNEL != 0
     }
 
     pub const fn is_icmp(&self) -> bool {
@@ -291,7 +300,12 @@ fn transport<B: Bytes>(bytes: B, packet: &mut Packet) -> bool {
         IPPROTO_TCP => tcp(bytes, at, packet),
         IPPROTO_UDP | IPPROTO_SCTP => {
             packet.payload = at + size_of::<UdpHdr>() as u32;
-            ports(bytes, at, &mut packet.tuple)
+            ports(bytes, at, &mut packet.tuple);
+            let vxlan = setting!(vxlan_port);
+            if vxlan != 0 && u32::from(packet.tuple.dport) == vxlan {
+                unwrap(bytes, packet);
+            }
+            true
         }
         IPPROTO_ICMP | IPPROTO_ICMPV6 => icmp(bytes, at, packet),
         _ => false,
@@ -310,6 +324,31 @@ fn tcp<B: Bytes>(bytes: B, at: u32, packet: &mut Packet) -> bool {
     packet.tcp_flags = raw[13];
     packet.payload = at + u32::from(raw[12] >> 4) * 4;
     true
+}
+
+/// What a VXLAN packet carries: 8 bytes of its own header (RFC 7348 §5), then an Ethernet frame.
+#[inline(always)]
+fn unwrap<B: Bytes>(bytes: B, packet: &mut Packet) {
+    let mut inner = Network::EMPTY;
+    let frame = packet.payload + size_of::<VxlanHdr>() as u32 + EthHdr::LEN as u32;
+    if !network(bytes, frame, &mut packet.inner, &mut inner) {
+        return;
+    }
+    if inner.flags & FLAG_FRAGMENT == 0 {
+        ports(bytes, inner.transport, &mut packet.inner);
+    }
+    // Neither an error about yet another packet nor neighbour discovery is a flow.
+    if packet.inner.sport == 0 && matches!(packet.inner.proto, IPPROTO_ICMP | IPPROTO_ICMPV6) {
+        return;
+    }
+    packet.net.flags |= FLAG_INNER | FLAG_TUNNEL;
+    if packet.inner.proto == IPPROTO_TCP && inner.flags & FLAG_FRAGMENT == 0 {
+        let [_, _, _, _, a, b, c, d, e, f, g, h, _, flags] =
+            bytes.read::<[u8; 14]>(inner.transport);
+        packet.tcp_seq = u32::from_be_bytes([a, b, c, d]);
+        packet.tcp_ack = u32::from_be_bytes([e, f, g, h]);
+        packet.tcp_flags = flags;
+    }
 }
 
 #[inline(always)]

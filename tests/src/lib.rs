@@ -5,11 +5,13 @@
 //! - `step`, `send` are the traffic, run inside the traced pod · `packet` the kinds no socket makes, `dns` the messages
 //! - `faults` break a node, one function each, by the tools an operator would use · `bpf` the programs that drop
 //! - `scenario`, `table` what is broken and what must be said about it · `runner`, `check`, `snapshot` run and judge
+//! - `cluster` the same on a real Kubernetes node
 //! - `conntrack`, `process`, `programs` what they compare with and run · `replay` the same scenarios from their recordings
 
 pub mod bpf;
 pub mod check;
 pub mod cleanup;
+pub mod cluster;
 pub mod conntrack;
 pub mod dns;
 pub mod faults;

@@ -114,13 +114,13 @@ impl Netns {
 
     /// Feeds a script to a tool that reads one from standard input (`ip -batch -`, `nft -f -`).
     pub fn feed(&self, program: &str, arguments: &[&str], script: &str) -> Result<String> {
-        let said = || {
-            format!(
-                "{}: {program} {} <<\n{script}",
-                self.name,
-                arguments.join(" ")
-            )
-        };
+        succeed(&self.ask(program, arguments, script)?)
+            .with_context(|| self.said(program, arguments, script))
+    }
+
+    /// The same, however it ends.
+    pub fn ask(&self, program: &str, arguments: &[&str], script: &str) -> Result<Output> {
+        let said = || self.said(program, arguments, script);
         let mut child = self
             .command(program)
             .args(arguments)
@@ -136,9 +136,16 @@ impl Netns {
         let written = stdin.write_all(script.as_bytes());
         drop(stdin);
         let output = child.wait_with_output().with_context(said)?;
-        let printed = succeed(&output).with_context(said)?;
-        written.with_context(said)?;
-        Ok(printed)
+        // A program that stopped reading has failed, and says why itself.
+        if output.status.success() {
+            written.with_context(said)?;
+        }
+        Ok(output)
+    }
+
+    fn said(&self, program: &str, arguments: &[&str], script: &str) -> String {
+        let arguments = arguments.join(" ");
+        format!("{}: {program} {arguments} <<\n{script}", self.name)
     }
 
     /// Several `ip` commands by one process.

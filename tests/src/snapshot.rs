@@ -14,29 +14,24 @@ pub struct Snapshot(Vec<(String, String)>);
 
 impl Snapshot {
     pub fn take(node: &Node) -> Result<Self> {
-        let mut lines = vec![
-            "nft -s list ruleset".to_owned(),
-            "iptables-legacy-save".to_owned(),
-            "ip6tables-legacy-save".to_owned(),
-            "tc qdisc show".to_owned(),
+        let lines = [
+            "nft -s list ruleset",
+            "iptables-legacy-save",
+            "ip6tables-legacy-save",
             // tc, tcx, XDP and netfilter programs of this namespace.
-            "bpftool net show".to_owned(),
+            "bpftool net show",
         ];
         let names = &node.plan.names;
-        for interface in names.veths.iter().chain([&names.uplink]) {
-            for side in ["ingress", "egress"] {
-                lines.push(format!("tc filter show dev {interface} {side}"));
-            }
-        }
         let mut seen = Vec::new();
         for line in lines {
-            let text = look(&node.netns, &line)?;
-            seen.push((line, text));
+            let text = look(&node.netns, line)?;
+            seen.push((line.to_owned(), text));
         }
         for pod in &node.pods {
             let line = "nft -s list ruleset";
             seen.push((format!("{line} in {}", pod.name()), look(pod, line)?));
         }
+        seen.push(traffic_control(node)?);
         // Not every bpftool knows tcx.
         for interface in names.veths.iter().chain([&names.uplink]) {
             // An interface that is gone has no programs either.
@@ -64,6 +59,23 @@ impl fmt::Display for Snapshot {
             .iter()
             .try_for_each(|(what, text)| writeln!(f, "# {what}\n{text}"))
     }
+}
+
+/// Queueing disciplines and filters, by one program: under emulation a process costs as much as what it looks at.
+fn traffic_control(node: &Node) -> Result<(String, String)> {
+    let names = &node.plan.names;
+    let mut script = "qdisc show\n".to_owned();
+    for interface in names.veths.iter().chain([&names.uplink]) {
+        for side in ["ingress", "egress"] {
+            script += &format!("filter show dev {interface} {side}\n");
+        }
+    }
+    // An interface that is gone has no filters; the lines after it are looked at all the same.
+    let text = node
+        .netns
+        .ask("tc", &["-force", "-batch", "-"], &script)?
+        .stdout;
+    Ok(("tc".to_owned(), stable(&String::from_utf8_lossy(&text))))
 }
 
 /// A tool that is missing, or that has nothing to show and says so by failing, shows nothing both times.

@@ -30,8 +30,7 @@ pub fn lay(node: &Node) -> Result<()> {
         Topology::Bridge => bridge(node)?,
         Topology::PointToPoint => point_to_point(node)?,
     }
-    masquerade(node)?;
-    services(node)
+    translate(node)
 }
 
 const FORWARDING: [(&str, &str); 2] = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
@@ -185,19 +184,6 @@ fn point_to_point(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Pods leave by the uplink under the node's address, as with any kubenet-like plugin.
-fn masquerade(node: &Node) -> Result<()> {
-    for family in Family::ALL {
-        let Addresses { pods, .. } = node.addresses(family);
-        let rule = format!(
-            "-t nat -A POSTROUTING -s {pods} ! -d {pods} -o {} -j MASQUERADE",
-            node.uplink()
-        );
-        node.run(&format!("{} -w {rule}", nft_tool(family)))?;
-    }
-    Ok(())
-}
-
 /// The iptables program that writes nftables rules.
 pub const fn nft_tool(family: Family) -> &'static str {
     match family {
@@ -214,38 +200,52 @@ pub const fn legacy_tool(family: Family) -> &'static str {
     }
 }
 
-/// Two Services. The one in front of the external host is an iptables DNAT, the one in front of the second pod a
-/// plain nftables one.
-fn services(node: &Node) -> Result<()> {
+/// Pods leave by the uplink under the node's address, as with any kubenet-like plugin. Two Services: the one in front of
+/// the external host is an iptables DNAT, the one in front of the second pod a plain nftables one.
+fn translate(node: &Node) -> Result<()> {
+    let mut local = String::new();
     for family in Family::ALL {
-        let a = node.addresses(family);
-        let tool = nft_tool(family);
-        for (protocol, port) in [
-            ("tcp", port::TCP[0]),
-            ("udp", port::UDP[0]),
-            ("udp", port::DNS),
-        ] {
-            let target = std::net::SocketAddr::new(a.external[0], port);
-            node.run(&format!(
-                "{tool} -w -t nat -A PREROUTING -d {} -p {protocol} --dport {} -j DNAT --to-destination {target}",
-                a.vip_external, service_port(port),
-            ))?;
-        }
-        let table = family.nft();
-        let (vip, pod) = (a.vip_local, a.pod[1]);
-        let pod = if pod.is_ipv6() {
-            format!("[{pod}]")
-        } else {
-            pod.to_string()
-        };
-        node.netns.feed("nft", &["-f", "-"], &format!(
-            "table {table} services {{ chain prerouting {{ type nat hook prerouting priority dstnat + 1;\n\
-             {table} daddr {vip} tcp dport {} dnat to {pod}:{}\n\
-             {table} daddr {vip} udp dport {} dnat to {pod}:{}\n}}\n}}\n",
-            service_port(port::TCP[0]), port::TCP[0], service_port(port::UDP[0]), port::UDP[0],
-        ))?;
+        iptables_nat(node, family)?;
+        local += &local_service(node.addresses(family), family.nft());
     }
-    Ok(())
+    node.netns.feed("nft", &["-f", "-"], &local).map(drop)
+}
+
+fn iptables_nat(node: &Node, family: Family) -> Result<()> {
+    let a = node.addresses(family);
+    let (pods, up) = (&a.pods, node.uplink());
+    let mut script = format!("*nat\n-A POSTROUTING -s {pods} ! -d {pods} -o {up} -j MASQUERADE\n");
+    for (protocol, port) in [
+        ("tcp", port::TCP[0]),
+        ("udp", port::UDP[0]),
+        ("udp", port::DNS),
+    ] {
+        let (vip, at) = (a.vip_external, service_port(port));
+        let target = std::net::SocketAddr::new(a.external[0], port);
+        let _ = writeln!(
+            script,
+            "-A PREROUTING -d {vip} -p {protocol} --dport {at} -j DNAT --to-destination {target}"
+        );
+    }
+    script += "COMMIT\n";
+    let restore = format!("{}-restore", nft_tool(family));
+    node.netns
+        .feed(&restore, &["-w", "--noflush"], &script)
+        .map(drop)
+}
+
+fn local_service(a: &Addresses, table: &str) -> String {
+    let (vip, pod) = (a.vip_local, a.pod[1]);
+    let to = |port| std::net::SocketAddr::new(pod, port);
+    format!(
+        "table {table} services {{ chain prerouting {{ type nat hook prerouting priority dstnat + 1;\n\
+         {table} daddr {vip} tcp dport {} dnat to {}\n\
+         {table} daddr {vip} udp dport {} dnat to {}\n}}\n}}\n",
+        service_port(port::TCP[0]),
+        to(port::TCP[0]),
+        service_port(port::UDP[0]),
+        to(port::UDP[0]),
+    )
 }
 
 /// Where a Service listens whose backend has this port.

@@ -2,7 +2,9 @@
 //!
 //! It must build on a machine where nothing is set up yet, so it depends on no other crate of the workspace.
 
+mod apt;
 mod bench;
+mod cluster;
 mod demo;
 mod lint;
 mod setup;
@@ -29,6 +31,8 @@ enum Xtask {
     Demo(demo::Args),
     /// Measure what tracing costs
     Bench(bench::Args),
+    /// A node of a real Kubernetes in namespaces of its own, and scenarios on it
+    Cluster(cluster::Args),
     /// Run the lab inside virtual machines with other kernels
     Vm(vm::Args),
 }
@@ -40,6 +44,7 @@ fn main() -> std::process::ExitCode {
         Xtask::Lint => lint::run(),
         Xtask::Demo(args) => demo::run(&args),
         Xtask::Bench(args) => bench::run(&args),
+        Xtask::Cluster(args) => cluster::run(&args),
         Xtask::Vm(args) => vm::run(&args),
     };
     match done {

@@ -23,6 +23,17 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// Where what took long to get is kept between runs and between clones.
+pub fn cache() -> PathBuf {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let user = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    user.map_or_else(|| target().join("cache"), |cache| cache.join("netdiag"))
+}
+
 /// A command of this workspace's cargo, run at the root, without a terminal to ask questions on.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -53,6 +64,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
         .map(|dir| dir.join(program))
         .find(|candidate| candidate.is_file())
+}
+
+/// What the dynamic loader would load; nothing for a static program.
+pub fn libraries(program: &Path) -> Vec<PathBuf> {
+    let said = output(Command::new("ldd").arg(program)).unwrap_or_default();
+    said.lines()
+        .flat_map(str::split_whitespace)
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// `program arg arg`, for messages.

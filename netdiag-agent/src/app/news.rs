@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::event::{CtStatus, Detail, Event, IfIndex, Netns, Proto};
-use crate::identity::links::{Change, Watch};
+use crate::identity::links::{Change, Traced, Watch};
+use crate::identity::pods::{Follower, Nudge};
 use crate::identity::{self, IdentityError, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Delta;
 
@@ -51,14 +52,14 @@ pub(super) struct News {
 impl News {
     pub(super) fn new(target: &Target, own_programs: Vec<u32>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let pods = target.pod.iter().chain(&target.other_pods);
+        let pods = target.pods.iter().chain(&target.other_pods);
         let handles: BTreeMap<_, _> = std::iter::once(&target.node)
             .chain(pods)
             .map(|handle| (handle.netns(), handle.clone()))
             .collect();
         let few = handles.len() <= MAX_POLLED;
         let always = std::iter::once(&target.node)
-            .chain(&target.pod)
+            .chain(&target.pods)
             .map(NetnsHandle::netns);
         let polled = if few {
             handles.keys().copied().collect()
@@ -76,9 +77,9 @@ impl News {
         }
     }
 
-    /// The packet filters of the node and the traced pod, now: what later readings are compared with.
+    /// The packet filters of the node and the traced pods, now: what later readings are compared with.
     pub(super) fn rules(target: &Target) -> Vec<Delta> {
-        let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pod).collect();
+        let namespaces: Vec<_> = std::iter::once(&target.node).chain(&target.pods).collect();
         std::thread::scope(|scope| {
             let readers: Vec<_> = namespaces
                 .iter()
@@ -97,7 +98,7 @@ impl News {
         self.polled.iter().filter_map(read).collect()
     }
 
-    /// The connections of the traced pod that are older than the trace; of the whole node where that is traced.
+    /// The connections of the traced pods that are older than the trace; of the whole node where that is traced.
     pub(super) fn connections(&self, target: &Target) -> Option<Delta> {
         let (node, addresses) = (&target.node, &target.pod_addresses);
         if identity::conntrack::count(node)? > BIG_TABLE {
@@ -228,27 +229,23 @@ impl News {
         });
     }
 
-    /// Starts watching the node's interfaces.
-    pub(super) fn watch_links(&self, target: &Target, selector: &Selector) {
-        let mut watch = match Watch::open(target, selector) {
+    /// Starts watching the node's interfaces, and the traced pods where somebody knows when these become others.
+    pub(super) fn watch_links(
+        &self,
+        target: &Target,
+        selector: Selector,
+        follower: Option<Follower>,
+    ) {
+        let traced = Traced::new(&target.pods);
+        let watch = match Watch::open_for(target, &selector, &traced) {
             Ok(watch) => watch,
             Err(error) => return tracing::warn!("{error}"),
         };
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            loop {
-                match watch.next().await {
-                    Ok(changes) => {
-                        for change in changes {
-                            if sender.send(change).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
-                    Err(error) => return tracing::warn!("{error}"),
-                }
-            }
-        });
+        let nudge = follower.as_ref().map(Follower::nudge);
+        tokio::spawn(links(watch, self.sender.clone(), nudge));
+        if let Some(follower) = follower {
+            tokio::spawn(pods(follower, selector, traced, self.sender.clone()));
+        }
     }
 
     /// A new namespace on this node.
@@ -259,6 +256,60 @@ impl News {
     /// The next piece of news.
     pub(super) async fn next(&mut self) -> Option<Change> {
         self.receiver.recv().await
+    }
+}
+
+async fn links(mut watch: Watch, sender: mpsc::Sender<Change>, nudge: Option<Nudge>) {
+    loop {
+        let changes = match watch.next().await {
+            Ok(changes) => changes,
+            Err(error) => return tracing::warn!("{error}"),
+        };
+        let moved =
+            |change: &Change| matches!(change, Change::Appeared { .. } | Change::Gone { .. });
+        if let Some(nudge) = nudge.as_ref().filter(|_| changes.iter().any(moved)) {
+            nudge.now();
+        }
+        for change in changes {
+            if sender.send(change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn pods(
+    mut follower: Follower,
+    mut selector: Selector,
+    traced: Traced,
+    sender: mpsc::Sender<Change>,
+) {
+    loop {
+        let pods = follower.next().await.iter().map(|pod| pod.netns.clone());
+        selector.pods = pods.collect();
+        let target = if selector.pods.is_empty() {
+            None
+        } else {
+            let selector = selector.clone();
+            let resolved = tokio::task::spawn_blocking(move || identity::resolve(&selector)).await;
+            match resolved {
+                Ok(Ok(target)) => Some(Box::new(target)),
+                // A pod that ended meanwhile, most likely; the next look tells.
+                Ok(Err(error)) => {
+                    tracing::debug!("{error}");
+                    follower.forget();
+                    continue;
+                }
+                Err(_) => continue,
+            }
+        };
+        // Without any, what led to the last of them is still no way off the node.
+        if let Some(target) = &target {
+            traced.set(&target.pods);
+        }
+        if sender.send(Change::Pods(target)).await.is_err() {
+            return;
+        }
     }
 }
 

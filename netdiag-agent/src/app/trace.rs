@@ -1,38 +1,27 @@
 //! `netdiag trace`: attach, follow, decide, report, detach.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::future;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::news::News;
 use super::output::{PacketFile, Report, save_packets};
-use super::rulings::Rulings;
-use super::{Error, trigger};
-use crate::cli::{self, Destination, Subject, Until, exit};
-use crate::engine::{Config, Engine, Input};
-use crate::event::{Ktime, Netns};
+use super::running::{Order, Running, What};
+use super::{Error, destination, trigger};
+use crate::cli::{self, Subject, Until, exit};
+use crate::engine::Config;
 use crate::export::Style;
 use crate::export::progress::Progress;
-use crate::identity::links::Change;
-use crate::identity::{self, LinkRef, Selector, Target};
-use crate::inventory::Delta;
-use crate::kernel::{self, Session, Watch, WatchInterface};
+use crate::identity::kube::names::Wanted;
+use crate::identity::pods::{Finder, Follower, Roots};
+use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
+use crate::inventory::{Delta, Inventory};
+use crate::kernel;
 use crate::pcap::Capture;
-use crate::recording::Recorder;
-
-/// How often deadlines are looked at.
-const TICK: Duration = Duration::from_millis(20);
-
-/// How often counters are read.
-const COUNTERS: Duration = Duration::from_millis(400);
+use crate::verdict::Verdict;
 
 /// The command's last packets are in the ring when it ends; so long until they are judged.
 const SETTLE: Duration = Duration::from_millis(150);
@@ -54,32 +43,23 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    let addresses = options
-        .to
-        .as_ref()
-        .map(Destination::addresses)
-        .transpose()?
-        .unwrap_or_default();
-    let mut target = identity::resolve(&selector(options))?;
-    kernel::sweep_leftovers(Some(target.node.path()))?;
-    let namespaces = std::iter::once(&target.node).chain(&target.pod);
-    identity::rule_trace::sweep(namespaces.chain(&target.other_pods));
-    // Both take a tenth of a second or more, and neither needs the other.
-    let reader = tokio::task::spawn_blocking({
-        let target = target.clone();
-        move || News::rules(&target)
-    });
-    let session = Session::start(&watch(options, &target, &addresses))?;
-    let rules = reader.await.unwrap_or_default();
-    let mut rulings = Rulings::default();
-    if options.explain_rule {
-        let (running, blind) = Rulings::start(&target, &targets(options, &addresses), &rules);
-        rulings = running;
-        target.blind.extend(blind);
-    }
-    let mut trace = Trace::new(options, style, session, &target)?;
-    trace.rulings = rulings;
-    trace.begin(&target, rules)?;
+    let mut order = order(options).await?;
+    let (target, follower) = target(options, &mut order.selector).await?;
+    order.follower = follower.filter(|_| options.until == Until::Interrupted);
+    let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
+    let mut trace = Trace {
+        running: Running::start(order, &target).await?,
+        printer: Printer {
+            report: Report::new(
+                options.output,
+                style,
+                options.until == Until::Interrupted,
+                options.verbose,
+            ),
+            packets,
+            progress: Progress::new(true),
+        },
+    };
     trace.announce(options, &target);
     let ended = trace.follow(options, &target, signals).await;
     let code = trace.end();
@@ -87,6 +67,29 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
         (Some(gone), exit::HEALTHY) => Err(Error::Gone(gone)),
         (_, code) => Ok(code),
     }
+}
+
+async fn order(options: &cli::Trace) -> Result<Order, Error> {
+    let targets = match &options.to {
+        Some(to) => destination::targets(to, options).await?,
+        None => Vec::new(),
+    };
+    Ok(Order {
+        selector: selector(options),
+        targets,
+        config: Config {
+            no_answer: options.no_answer,
+        },
+        snap: options.pcap.is_some(),
+        record: options.record.clone(),
+        explain_rule: options.explain_rule,
+        names: Some(names(options)),
+        follower: None,
+    })
+}
+
+fn names(options: &cli::Trace) -> Wanted {
+    Wanted::of_process(options.kubeconfig.as_deref())
 }
 
 fn selector(options: &cli::Trace) -> Selector {
@@ -99,62 +102,29 @@ fn selector(options: &cli::Trace) -> Selector {
         Subject::NetnsPath(path) => selector.netns = Some(path.display().to_string()),
         Subject::Pid(pid) => selector.pid = Some(*pid),
         Subject::Interface(name) => selector.interface = Some(name.clone()),
+        Subject::Pods(..) => {}
     }
     selector
 }
 
-fn watch(options: &cli::Trace, target: &Target, addresses: &[std::net::IpAddr]) -> Watch {
-    let node = target.node.path();
-    let interfaces = target
-        .pod_links
-        .iter()
-        .chain(&target.uplinks)
-        .map(|link| WatchInterface {
-            netns: Some(node.to_owned()),
-            ifindex: link.ifindex,
-            name: Arc::clone(&link.name),
-        });
-    let namespaces = target
-        .other_pods
-        .iter()
-        .map(identity::NetnsHandle::netns)
-        .collect();
-    Watch {
-        node: Some(node.to_owned()),
-        interfaces: interfaces.collect(),
-        pod: target.pod.as_ref().map(identity::NetnsHandle::netns),
-        namespaces,
-        addresses: target.pod_addresses.clone(),
-        any_address: target.pod.is_none(),
-        targets: targets(options, addresses),
-        snap: options.pcap.is_some(),
-        debug_log: tracing::enabled!(tracing::Level::TRACE),
-    }
-}
-
-/// What `--to` asks for; empty: everything.
-fn targets(
+/// Whose packets; with who knows when these pods become others.
+async fn target(
     options: &cli::Trace,
-    addresses: &[std::net::IpAddr],
-) -> Vec<(Option<std::net::IpAddr>, Option<u16>)> {
-    let port = options.to.as_ref().and_then(|to| to.port);
-    match &options.to {
-        None => Vec::new(),
-        Some(_) if addresses.is_empty() => vec![(None, port)],
-        Some(_) => addresses
-            .iter()
-            .map(|address| (Some(*address), port))
-            .collect(),
-    }
-}
-
-/// Nanoseconds of the clock the kernel stamps events with.
-fn now() -> Ktime {
-    // CLOCK_MONOTONIC exists on every Linux.
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        .unwrap_or_default();
-    Ktime(time.as_nanos() as u64)
+    selector: &mut Selector,
+) -> Result<(Target, Option<Follower>), Error> {
+    let Subject::Pods(query, sources) = &options.subject else {
+        return Ok((identity::resolve(selector)?, None));
+    };
+    let mut finder = Finder::new(query.clone(), sources, Roots::default());
+    let found = finder.first().await?;
+    selector.pods = found.pods.iter().map(|pod| pod.netns.clone()).collect();
+    let mut target = identity::resolve(selector)?;
+    let spots = found.blind.iter().cloned().map(Delta::Blind);
+    target.deltas.extend(spots);
+    target.blind.extend(found.blind);
+    // The node does not come and go.
+    let follower = (!target.pods.is_empty()).then(|| Follower::new(finder, found.pods));
+    Ok((target, follower))
 }
 
 /// Asks to end: Ctrl-C, or the supervisor's SIGTERM.
@@ -180,95 +150,34 @@ impl Signals {
     }
 }
 
-/// A running trace: everything that feeds the engine, and where its verdicts go.
+/// A running trace, and where its verdicts go.
 struct Trace {
-    engine: Engine,
+    running: Running,
+    printer: Printer,
+}
+
+struct Printer {
     report: Report,
-    recorder: Option<Recorder<File>>,
     packets: Option<PacketFile>,
-    session: Session,
-    news: News,
-    /// Empty without `--explain-rule`.
-    rulings: Rulings,
     progress: Progress,
-    node: Netns,
-    /// Host-side interfaces of the pod that are still there.
-    pod_links: Vec<LinkRef>,
+}
+
+impl Printer {
+    fn verdicts(&mut self, verdicts: &[Verdict], inventory: &Inventory) -> Result<(), Error> {
+        for verdict in verdicts {
+            if let Some(packets) = &mut self.packets {
+                packets.verdict(verdict);
+            }
+            self.report.verdict(verdict, inventory)?;
+        }
+        Ok(())
+    }
 }
 
 impl Trace {
-    fn new(
-        options: &cli::Trace,
-        style: Style,
-        session: Session,
-        target: &Target,
-    ) -> Result<Self, Error> {
-        let config = Config {
-            no_answer: options.no_answer,
-        };
-        let follow = options.until == Until::Interrupted;
-        let recorder = options
-            .record
-            .as_deref()
-            .map(|path| Recorder::create(path, config))
-            .transpose()?;
-        let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
-        let pod_links = target.pod.iter().flat_map(|_| &target.pod_links);
-        Ok(Self {
-            engine: Engine::new(config),
-            report: Report::new(options.output, style, follow, options.verbose),
-            recorder,
-            packets,
-            news: News::new(
-                target,
-                session
-                    .programs()
-                    .iter()
-                    .map(|program| program.id)
-                    .collect(),
-            ),
-            rulings: Rulings::default(),
-            progress: Progress::new(true),
-            node: target.node.netns(),
-            pod_links: pod_links.cloned().collect(),
-            session,
-        })
-    }
-
-    /// Tells the engine what is known before the first packet.
-    fn begin(&mut self, target: &Target, rules: Vec<Delta>) -> Result<(), Error> {
-        let deltas = target.deltas.iter().cloned().map(|delta| match delta {
-            Delta::Node(mut node) => {
-                node.tier = self.session.tier();
-                node.hooks = self.session.hooks().to_vec();
-                Delta::Node(node)
-            }
-            other => other,
-        });
-        let blind = target
-            .blind
-            .iter()
-            .cloned()
-            .chain(self.session.blind().iter().cloned())
-            .map(Delta::Blind);
-        let read = self
-            .news
-            .connections(target)
-            .into_iter()
-            .chain(self.news.counters())
-            .chain(identity::masquerade::config().map(Delta::MasqueradeConfig))
-            .chain(rules);
-        let all: Vec<Delta> = deltas.chain(blind).chain(read).collect();
-        all.into_iter()
-            .try_for_each(|delta| self.feed(Input::Inventory(delta)))
-    }
-
     /// One line on standard error: from here on nothing is missed.
     fn announce(&self, options: &cli::Trace, target: &Target) {
-        let subject = target
-            .pod
-            .as_ref()
-            .map_or_else(|| "the node".to_owned(), identity::NetnsHandle::label);
+        let subject = subject(target);
         let to = options
             .to
             .as_ref()
@@ -281,11 +190,11 @@ impl Trace {
                 .join(", ")
         };
         let interfaces = target.pod_links.len() + target.uplinks.len();
-        self.progress
-            .attached(self.session.hooks().len(), interfaces);
-        self.progress.aside(|| {
+        let progress = &self.printer.progress;
+        progress.attached(self.running.session().hooks().len(), interfaces);
+        progress.aside(|| {
             let mut stderr = io::stderr();
-            for spot in self.session.blind().iter().chain(&target.blind) {
+            for spot in self.running.blind() {
                 let _ = writeln!(stderr, "netdiag: blind: {}: {}", spot.what, spot.why);
             }
             let _ = writeln!(
@@ -305,33 +214,28 @@ impl Trace {
         mut signals: Signals,
     ) -> Result<Option<String>, Error> {
         let mut command = Trigger::start(options, target)?;
-        self.news.watch_links(target, &selector(options));
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut counters = interval(COUNTERS);
-        counters.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let limit = limit(&options.until);
         let started = Instant::now();
         loop {
             tokio::select! {
-                inputs = self.session.next() => self.take(inputs)?,
-                Some(change) = self.news.next() => {
-                    if let Some(gone) = self.change(change)? && options.until != Until::Interrupted {
-                        return Ok(Some(gone));
+                step = self.running.next() => {
+                    let step = step?;
+                    self.printer.verdicts(&step.verdicts, self.running.inventory())?;
+                    match step.what {
+                        What::Gone(gone) if options.until != Until::Interrupted => return Ok(Some(gone)),
+                        What::Nothing | What::Gone(_) => {}
+                        What::Pods { joined, left } => self.tell_pods(&joined, &left),
+                        What::Tick => {
+                            let report = &self.printer.report;
+                            self.printer.progress.flows(report.flows(), report.failing());
+                            if command.drained(&self.running) {
+                                return Ok(None);
+                            }
+                        }
                     }
                 }
-                _ = tick.tick() => {
-                    self.news.poll_rules(Instant::now());
-                    self.rule()?;
-                    self.feed(Input::Tick(now()))?;
-                    self.progress.flows(self.report.flows(), self.report.failing());
-                    if command.drained(&self.engine) {
-                        return Ok(None);
-                    }
-                }
-                _ = counters.tick() => self.news.poll_counters(),
                 () = command.wait() => {
-                    self.progress.draining();
+                    self.printer.progress.draining();
                     command.ended(options.no_answer);
                 }
                 () = signals.any() => return Ok(None),
@@ -340,84 +244,46 @@ impl Trace {
         }
     }
 
-    fn take(&mut self, inputs: Vec<Input>) -> Result<(), Error> {
-        let now = Instant::now();
-        for input in inputs {
-            if let Input::Event(event) = &input {
-                self.news.consider(event, now);
+    /// One line on standard error for each pod that came or went.
+    fn tell_pods(&self, joined: &[String], left: &[String]) {
+        self.printer.progress.aside(|| {
+            let mut stderr = io::stderr();
+            for pod in left {
+                let _ = writeln!(stderr, "netdiag: {pod} has gone");
             }
-            self.feed(input)?;
-        }
-        Ok(())
+            for pod in joined {
+                let _ = writeln!(stderr, "netdiag: {pod} is followed too");
+            }
+        });
     }
 
-    /// A change on the node; the name of the pod's last interface when it is gone.
-    fn change(&mut self, change: Change) -> Result<Option<String>, Error> {
-        match change {
-            Change::Delta(delta) => self.feed(Input::Inventory(delta))?,
-            Change::Appeared { pod: Some(pod), .. } => {
-                self.session.add_namespace(pod.netns())?;
-                self.news.add(pod);
-            }
-            Change::Appeared { pod: None, .. } => {}
-            Change::Gone { link, .. } => {
-                self.session.unwatch_interface(self.node, link.ifindex);
-                let before = self.pod_links.len();
-                self.pod_links.retain(|known| *known != link);
-                if before > 0 && self.pod_links.is_empty() {
-                    return Ok(Some(link.name.to_string()));
-                }
-            }
+    /// Drains, decides what is left, prints it; by then everything is detached.
+    fn end(self) -> Result<u8, Error> {
+        let Self {
+            running,
+            mut printer,
+        } = self;
+        let (verdicts, engine) = running.end()?;
+        printer.verdicts(&verdicts, engine.inventory())?;
+        printer.progress.finish();
+        if let Some(packets) = &mut printer.packets {
+            save_packets(packets, &engine)?;
         }
-        Ok(None)
-    }
-
-    /// Passes on what the kernel's rule trace said.
-    fn rule(&mut self) -> Result<(), Error> {
-        let events = self.rulings.events();
-        events
-            .into_iter()
-            .try_for_each(|event| self.feed(Input::Event(event)))
-    }
-
-    fn feed(&mut self, input: Input) -> Result<(), Error> {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.write(&input)?;
-        }
-        for verdict in self.engine.step(input) {
-            if let Some(packets) = &mut self.packets {
-                packets.verdict(&verdict);
-            }
-            self.report.verdict(&verdict, self.engine.inventory())?;
-        }
-        Ok(())
-    }
-
-    /// Drains, decides what is left, prints it; dropping the session detaches.
-    fn end(mut self) -> Result<u8, Error> {
-        let rest = self.session.drain();
-        self.take(rest)?;
-        self.rule()?;
-        let last_words = self
-            .news
-            .last_rules()
-            .into_iter()
-            .chain(self.news.counters());
-        for delta in last_words.collect::<Vec<_>>() {
-            self.feed(Input::Inventory(delta))?;
-        }
-        self.feed(Input::Stop(now()))?;
-        self.progress.finish();
-        if let Some(recorder) = self.recorder.take() {
-            recorder.finish()?;
-        }
-        if let Some(packets) = &mut self.packets {
-            save_packets(packets, &self.engine)?;
-        }
-        if self.report.flows() == 0 {
+        if printer.report.flows() == 0 {
             let _ = writeln!(io::stderr(), "netdiag: no packet of such a flow was seen");
         }
-        self.report.finish()
+        printer.report.finish()
+    }
+}
+
+/// Whose packets, by name; of many, the first few.
+fn subject(target: &Target) -> String {
+    const SHOWN: usize = 5;
+    let names: Vec<String> = target.pods.iter().map(NetnsHandle::label).collect();
+    match names.len() {
+        0 => "the node".to_owned(),
+        count if count <= SHOWN => names.join(", "),
+        count => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
     }
 }
 
@@ -446,7 +312,7 @@ impl Trigger {
             Until::CommandEnded { command, .. } => command,
             Until::Elapsed(_) | Until::Interrupted => return Ok(Self::None),
         };
-        let netns = target.pod.as_ref().map(identity::NetnsHandle::path);
+        let netns = target.pods.first().map(NetnsHandle::path);
         trigger::spawn(command, netns).map(Self::Running)
     }
 
@@ -466,11 +332,11 @@ impl Trigger {
         };
     }
 
-    fn drained(&self, engine: &Engine) -> bool {
+    fn drained(&self, running: &Running) -> bool {
         match self {
             Self::Draining { earliest, latest } => {
                 let now = Instant::now();
-                now >= *latest || (now >= *earliest && !engine.pending())
+                now >= *latest || (now >= *earliest && !running.pending())
             }
             Self::None | Self::Running(_) => false,
         }

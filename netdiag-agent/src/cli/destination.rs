@@ -1,8 +1,12 @@
 //! `--to HOST[:PORT]`.
 
+mod object;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
+
+pub use object::{Object, ObjectKind};
 
 /// Which flows: those to this host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +21,17 @@ pub enum Host {
     Any,
     Address(IpAddr),
     Name(String),
+    /// Only the cluster knows where it is.
+    Object(Object),
 }
 
 impl Destination {
-    /// All addresses of the host, asking the system resolver for a name; empty for any host. May block.
+    /// All addresses of the host, asking the system resolver for a name; empty for any host. May block. The cluster's
+    /// objects have none here.
     pub fn addresses(&self) -> Result<Vec<IpAddr>, super::Error> {
         let fault = |why: String| super::Error::Input(format!("--to {self}: {why}"));
         let name = match &self.host {
-            Host::Any => return Ok(Vec::new()),
+            Host::Any | Host::Object(_) => return Ok(Vec::new()),
             Host::Address(address) => return Ok(vec![*address]),
             Host::Name(name) => name,
         };
@@ -48,6 +55,8 @@ impl fmt::Display for Destination {
             (Host::Any, Some(port)) => write!(f, ":{port}"),
             (Host::Address(address), None) => address.fmt(f),
             (Host::Address(address), Some(port)) => SocketAddr::new(*address, port).fmt(f),
+            (Host::Object(object), None) => object.fmt(f),
+            (Host::Object(object), Some(port)) => write!(f, "{object}:{port}"),
             (Host::Name(name), None) => f.write_str(name),
             (Host::Name(name), Some(port)) => write!(f, "{name}:{port}"),
         }
@@ -58,11 +67,8 @@ impl FromStr for Destination {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("svc/") {
-            return Err(
-                "finding Services by name needs the Kubernetes API; give an address and a port"
-                    .to_owned(),
-            );
+        if let Some(object) = Object::read(text) {
+            return Self::of_object(object?);
         }
         let (host, port) = split(text)?;
         let port = port.map(parse_port).transpose()?;
@@ -77,6 +83,24 @@ impl FromStr for Destination {
         }
         Ok(Self {
             host: parse_host(host)?,
+            port,
+        })
+    }
+}
+
+impl Destination {
+    fn of_object((mut object, port): (Object, Option<&str>)) -> Result<Self, String> {
+        let port = match port {
+            None => None,
+            // Names of ports hold at least one letter (RFC 6335).
+            Some(name) if name.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+                object.port_name = Some(name.to_owned());
+                None
+            }
+            Some(number) => Some(parse_port(number)?),
+        };
+        Ok(Self {
+            host: Host::Object(object),
             port,
         })
     }

@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 use super::{Command, Config, Destination, Error, Replay, ReportFormat, Subject, Trace, Until};
 use crate::event::Span;
 use crate::export::{ColorChoice, EXPORTERS, Format};
+use crate::identity::pods::{Query, Sources, Wanted};
 
 /// Watches real packets at every place a node can lose them and says, for each flow, where it died, why,
 /// how sure that is, and what to do.
@@ -72,15 +73,27 @@ enum Typed {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  netdiag trace pod/web-0 -n shop --to 198.51.100.10:443
+  netdiag trace -l app=web -n shop -f
   netdiag trace --netns web --to 198.51.100.10:443 --duration 10s
   netdiag trace --pid 4711 --record web.ndjson -- curl -sm5 https://example.com
   netdiag trace --interface eth0 -f -o jsonl")]
 struct TraceArgs {
-    /// The pod to follow, as pod/NAME
+    /// What to follow: pod/NAME, pod/UID, container/ID, or all pods of deployment/NAME, daemonset/NAME, statefulset/NAME
+    #[arg(value_name = "KIND/NAME")]
     pod: Option<String>,
-    /// The pod's namespace
+    /// The pods' namespace [default: that of the kubeconfig's context, or else default]
     #[arg(short, long, value_name = "NS")]
     namespace: Option<String>,
+    /// Follow all pods with these labels, such as app=web,tier!=db
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// How to reach the API server [default: $KUBECONFIG, the service account, ~/.kube/config, the kubelet's]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Socket of the container runtime [default: that of containerd, CRI-O or cri-dockerd]
+    #[arg(long, value_name = "unix://SOCKET")]
+    runtime_endpoint: Option<String>,
     /// Follow this network namespace: a name below /run/netns or a path
     #[arg(long, value_name = "NAME|PATH")]
     netns: Option<OsString>,
@@ -93,7 +106,7 @@ struct TraceArgs {
     /// Interface that leads off the node; may be repeated [default: those of the default routes]
     #[arg(long, value_name = "IF")]
     uplink: Vec<String>,
-    /// Only flows to this destination: address, [IPv6], host name or :PORT
+    /// Only flows to this destination: address, [IPv6], host name, :PORT, svc/NAME[.NS][:PORT] or pod/NAME[.NS][:PORT]
     #[arg(long, value_name = "HOST[:PORT]")]
     to: Option<Destination>,
     /// End after this long: 500ms, 30s, 2m [default: 30s, or the end of COMMAND]
@@ -230,6 +243,8 @@ impl TryFrom<TraceArgs> for Trace {
             pcap: args.pcap,
             explain_rule: args.explain_rule,
             verbose: args.verbose,
+            kubeconfig: args.kubeconfig,
+            namespace: args.namespace,
         })
     }
 }
@@ -242,13 +257,18 @@ impl TraceArgs {
             self.pid.is_some(),
             self.interface.is_some(),
             self.pod.is_some(),
+            self.selector.is_some(),
         ];
         match given.iter().filter(|given| **given).count() {
-            0 => return input("nothing to follow: give one of --netns, --pid or --interface"),
+            0 => {
+                return input(
+                    "nothing to follow: give pod/NAME, -l, --netns, --pid or --interface",
+                );
+            }
             1 => {}
             _ => {
                 return input(
-                    "more than one thing to follow: give one of --netns, --pid or --interface",
+                    "more than one thing to follow: give one of pod/NAME, -l, --netns, --pid or --interface",
                 );
             }
         }
@@ -266,12 +286,24 @@ impl TraceArgs {
         if let Some(interface) = &self.interface {
             return Ok(Subject::Interface(interface.clone()));
         }
-        let pod = self.pod.as_deref().unwrap_or_default();
-        let namespace = self.namespace.as_deref().unwrap_or("default");
-        Err(Error::Input(format!(
-            "cannot find {pod} in namespace {namespace}: finding pods by name needs the Kubernetes API, which this \
-             version does not speak; use --netns, --pid or --interface"
-        )))
+        self.pods()
+    }
+
+    fn pods(&self) -> Result<Subject, Error> {
+        let wanted = match (&self.pod, &self.selector) {
+            (Some(text), _) => Wanted::parse(text),
+            (None, Some(text)) => Wanted::labels(text).map_err(|fault| format!("-l: {fault}")),
+            (None, None) => Err("nothing to follow".to_owned()),
+        };
+        let query = Query {
+            wanted: wanted.map_err(Error::Input)?,
+            namespace: self.namespace.clone(),
+        };
+        let sources = Sources {
+            kubeconfig: self.kubeconfig.clone(),
+            runtime: self.runtime_endpoint.clone(),
+        };
+        Ok(Subject::Pods(query, sources))
     }
 
     fn until(&self) -> Result<Until, Error> {

@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::identity::pods::{Wanted, WorkloadKind};
 
 fn config(line: &str) -> Result<Config, Error> {
     let args = std::iter::once("netdiag").chain(line.split_whitespace());
@@ -92,6 +93,26 @@ fn subjects_and_ends_are_read() {
 }
 
 #[test]
+fn pods_are_asked_for_in_their_own_words() {
+    let query = |line: &str| match trace(line).subject {
+        Subject::Pods(query, sources) => (query, sources),
+        other => panic!("{line}: {other:?}"),
+    };
+    let (pod, sources) =
+        query("trace pod/web-0 -n shop --kubeconfig c --runtime-endpoint unix:///s -f");
+    assert_eq!(pod.wanted, Wanted::Pod("web-0".to_owned()));
+    assert_eq!(pod.namespace.as_deref(), Some("shop"));
+    assert_eq!(sources.kubeconfig, Some("c".into()));
+    assert_eq!(sources.runtime.as_deref(), Some("unix:///s"));
+    let (labels, sources) = query("trace -l app=web,!canary");
+    assert_eq!(labels.wanted, Wanted::labels("app=web,!canary").unwrap());
+    assert_eq!((labels.namespace, sources), (None, Sources::default()));
+    let (workload, _) = query("trace deploy/web");
+    let deployment = Wanted::Workload(WorkloadKind::Deployment, "web".to_owned());
+    assert_eq!(workload.wanted, deployment);
+}
+
+#[test]
 fn global_options_stand_anywhere() {
     let config = config("schema --color never --log-level debug").unwrap();
     assert_eq!(
@@ -106,7 +127,9 @@ fn grammar_mistakes_are_named_in_one_line() {
     assert!(fault("trace").contains("nothing to follow"));
     assert!(fault("trace --netns a --pid 1").contains("more than one thing"));
     assert!(fault("trace pod/web --interface eth0").contains("more than one thing"));
-    assert!(fault("trace pod/web -n shop").contains("finding pods by name"));
+    assert!(fault("trace pod/web -l app=web").contains("more than one thing"));
+    assert!(fault("trace web -n shop").contains("pod/web"));
+    assert!(fault("trace -l app=a=b").contains("-l"));
     assert!(fault("trace --pid 1 -f --duration 3s").contains("-f"));
     assert!(fault("trace --pid 1 -f -- true").contains("COMMAND"));
     assert!(fault("trace --netns= ").contains("--netns"));
@@ -124,7 +147,8 @@ fn bad_values_are_refused_with_the_option_named() {
         ("trace --pid 1 --no-answer 9999999h", "--no-answer"),
         ("trace --pid 1 -o xml", "--output"),
         ("trace --pid 1 --to a:b:c", "--to"),
-        ("trace --pid 1 --to svc/web", "--to"),
+        ("trace --pid 1 --to svc/Web", "--to"),
+        ("trace --pid 1 --to svc/a.b.c", "--to"),
         ("doctor -o jsonl", "--output"),
         ("replay", "FILE"),
         ("frobnicate", "frobnicate"),
@@ -165,6 +189,52 @@ fn destinations_are_read() {
 }
 
 #[test]
+fn things_of_the_cluster_are_read() {
+    for (text, kind, name, port_name, port) in [
+        ("svc/web", ObjectKind::Service, "web", None, None),
+        (
+            "service/web.shop:80",
+            ObjectKind::Service,
+            "web.shop",
+            None,
+            Some(80),
+        ),
+        (
+            "svc/web.shop.svc.cluster.local:http",
+            ObjectKind::Service,
+            "web.shop",
+            Some("http"),
+            None,
+        ),
+        (
+            "pod/db-0.shop:5432",
+            ObjectKind::Pod,
+            "db-0.shop",
+            None,
+            Some(5432),
+        ),
+        (
+            "po/kube-proxy-node.example.com",
+            ObjectKind::Pod,
+            "kube-proxy-node.example.com",
+            None,
+            None,
+        ),
+    ] {
+        let host = Host::Object(Object {
+            kind,
+            name: name.to_owned(),
+            port_name: port_name.map(str::to_owned),
+        });
+        assert_eq!(to(text), Destination { host, port }, "{text}");
+    }
+    assert_eq!(
+        to("services/web.shop:http").to_string(),
+        "svc/web.shop:http"
+    );
+}
+
+#[test]
 fn nonsense_destinations_are_refused() {
     for text in [
         "",
@@ -187,7 +257,11 @@ fn nonsense_destinations_are_refused() {
         "-a",
         "http://x",
         "x/y",
-        "svc/web",
+        "svc/",
+        "svc/web:",
+        "svc/web:0",
+        "svc/a.b.c",
+        "pod/a..b",
         "ü",
         "a,b",
     ] {

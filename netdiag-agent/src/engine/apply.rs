@@ -44,7 +44,10 @@ impl Engine {
             note_conntrack(flow, entry, local);
         }
         note(flow, event, &packet, found, spot);
-        if let (Detail::Seen(pass), Some(spot)) = (&event.detail, spot) {
+        // A tunnel whose packets we can read needs no guess.
+        if packet.outer.is_none()
+            && let (Detail::Seen(pass), Some(spot)) = (&event.detail, spot)
+        {
             self.join_tunnel(event, &packet, found, spot, *pass);
         }
         self.reopen(found.id, event.at);

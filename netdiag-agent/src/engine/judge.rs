@@ -3,7 +3,7 @@
 use super::{Engine, Span};
 use crate::event::Ktime;
 use crate::flow::{DropKind, Flow, FlowId};
-use crate::verdict::{Case, Cause, Component, Confidence, Outcome, Verdict, build};
+use crate::verdict::{Case, Cause, Component, Confidence, Outcome, Verdict, build, names};
 
 /// A flow that waits for its verdict.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Decided {
     said: Said,
     /// Packets behind it: a last revision at the end of the trace carries the final counts.
     weight: u64,
+    /// What was known by name then.
+    names: u8,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +66,16 @@ impl Engine {
                     settled,
                 },
             );
+        }
+    }
+
+    /// What the cluster says since may name more, or explain more.
+    pub(super) fn reopen_all(&mut self) {
+        let ids: Vec<FlowId> = self.flows.iter().map(|flow| flow.id).collect();
+        for id in ids {
+            let settled = self.decided.contains_key(&id);
+            let due = self.open.get(&id).map_or(Ktime(0), |open| open.due);
+            self.open.insert(id, Open { due, settled });
         }
     }
 
@@ -130,9 +142,11 @@ impl Engine {
             confidence: finding.confidence,
             component: finding.component.clone(),
         };
+        let names = names(&case);
         let before = self.decided.get(&id);
-        let news = before
-            .is_none_or(|decided| decided.said != said || (ending && decided.weight != weight));
+        let news = before.is_none_or(|decided| {
+            decided.said != said || decided.names < names || (ending && decided.weight != weight)
+        });
         if news {
             let revision = before.map_or(1, |decided| decided.revision + 1);
             verdicts.push(build::verdict(&case, finding, revision));
@@ -142,6 +156,7 @@ impl Engine {
                     revision,
                     said,
                     weight,
+                    names,
                 },
             );
         }

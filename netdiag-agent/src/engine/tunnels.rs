@@ -1,4 +1,5 @@
-//! The uplink is on the way of what travels in a tunnel, though its packets look different there.
+//! The uplink is on the way of what travels in a tunnel, though its packets look different there: for tunnels whose
+//! packets the programs cannot read.
 
 use super::Engine;
 use crate::event::{Event, HookId, Packet, Pass};

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::record::{
     Component, Conntrack, Endpoint, Evidence, FlowKey, FlowVerdict, Hop, HubbleVerdict, Icmp, Id,
-    Ip, IpVersion, L4, Nat, Ports, Remediation, SCHEMA, Suspect, Tcp, TcpFlags, Time,
+    Ip, IpVersion, L4, Nat, Ports, Remediation, SCHEMA, Service, Suspect, Tcp, TcpFlags, Time,
+    Workload,
 };
 use crate::event::{IcmpKind, Ktime, Proto, Tuple};
 use crate::inventory::Inventory;
@@ -170,11 +171,35 @@ const fn tcp_flags(bits: u8) -> TcpFlags {
 }
 
 fn endpoint(endpoint: &verdict::Endpoint, context: &Context) -> Endpoint {
+    let pod = endpoint.pod.as_deref();
+    let labels = pod.into_iter().flat_map(|pod| &pod.labels);
+    let workload = pod.and_then(|pod| pod.workload.as_ref()).into_iter();
     Endpoint {
         host: endpoint.host,
-        node_name: endpoint.host.then(|| context.node_name.clone()).flatten(),
+        node_name: endpoint
+            .machine
+            .as_deref()
+            .and_then(some_text)
+            .or_else(|| context.node_name.clone().filter(|_| endpoint.host)),
         netns: endpoint.netns.as_deref().and_then(some_text),
         external: endpoint.external,
+        namespace: pod.map(|pod| pod.name.namespace.to_string()),
+        pod_name: pod.map(|pod| pod.name.name.to_string()),
+        labels: labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect(),
+        workloads: workload
+            .map(|workload| Workload {
+                kind: workload.kind.to_string(),
+                name: workload.name.to_string(),
+            })
+            .collect(),
+        service: endpoint.service.as_ref().map(|service| Service {
+            namespace: service.name.namespace.to_string(),
+            name: service.name.name.to_string(),
+            port_name: service.port_name.as_deref().and_then(some_text),
+        }),
+        port_name: endpoint.port_name.as_deref().and_then(some_text),
     }
 }
 

@@ -1,10 +1,14 @@
 //! Verdicts built by hand, as the engine would build them.
 
+use std::sync::Arc;
+
 use super::Context;
 use crate::event::{IcmpKind, IfIndex, Ktime, Netns, Proto, TcpFlags, Tuple};
+use crate::inventory::cluster::{Name, Pod, Workload};
 use crate::verdict::{
     Action, Cause, Component, Confidence, ConntrackState, Endpoint, Evidence, FlowKey, Hop,
-    HopName, Nat, NatKind, Outcome, Remediation, RuleRef, Suspect, TrafficDirection, Verdict,
+    HopName, Nat, NatKind, Outcome, Remediation, RuleRef, ServiceRef, Suspect, TrafficDirection,
+    Verdict,
 };
 
 pub fn context() -> Context {
@@ -331,6 +335,50 @@ pub fn undetermined() -> Verdict {
         },
         caveats: vec!["one-way UDP: nothing says whether it arrived".to_owned()],
         ..delivered()
+    }
+}
+
+/// One pod's connection to a Service, which went to another pod, both known by name.
+pub fn named() -> Verdict {
+    let labelled = |name: &str, app: &str, node: &str| {
+        let mut pod = Pod::named(
+            name,
+            Name::new(if app == "api" { "web" } else { "shop" }, name),
+        );
+        pod.labels = [("app".into(), app.into())].into();
+        pod.node = Some(node.into());
+        pod.workload = Some(Workload {
+            kind: "Deployment".into(),
+            name: app.into(),
+        });
+        Some(Arc::new(pod))
+    };
+    Verdict {
+        uuid: "1d2e3f40-5a6b-5c7d-8e9f-a0b1c2d3e4f5".to_owned(),
+        tuple: tuple(Proto::TCP, "10.244.0.2:50213", "10.96.0.9:5432"),
+        source: Endpoint {
+            pod: labelled("api-7f9c", "api", "node-0"),
+            machine: Some("node-0".into()),
+            ..Endpoint::default()
+        },
+        destination: Endpoint {
+            pod: labelled("db-0", "db", "node-1"),
+            machine: Some("node-1".into()),
+            service: Some(ServiceRef {
+                name: Name::new("shop", "db"),
+                port_name: Some("sql".into()),
+            }),
+            port_name: Some("postgres".into()),
+            ..Endpoint::default()
+        },
+        nat: vec![Nat {
+            kind: NatKind::Dnat,
+            hop: HopName::NfPrerouting,
+            before: "10.96.0.9:5432".parse().unwrap(),
+            after: "10.244.1.7:5432".parse().unwrap(),
+            source: "conntrack",
+        }],
+        ..no_answer()
     }
 }
 

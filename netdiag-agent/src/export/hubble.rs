@@ -45,6 +45,8 @@ struct Flow {
     #[serde(skip_serializing_if = "Option::is_none")]
     node_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    destination_service: Option<Service>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     traffic_direction: Option<TrafficDirection>,
     is_reply: bool,
     #[serde(rename = "Summary")]
@@ -56,33 +58,51 @@ struct Flow {
 struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    labels: Vec<&'static str>,
+    labels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_name: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    workloads: Vec<record::Workload>,
+}
+
+#[derive(Serialize)]
+struct Service {
+    name: String,
+    namespace: String,
 }
 
 impl From<&record::Endpoint> for Endpoint {
     fn from(endpoint: &record::Endpoint) -> Self {
-        if endpoint.host {
-            Self {
-                identity: Some(1),
-                labels: vec!["reserved:host"],
-            }
+        let reserved = |identity, label: &str| (Some(identity), vec![label.to_owned()]);
+        let (identity, labels) = if endpoint.host {
+            reserved(1, "reserved:host")
         } else if endpoint.external {
-            Self {
-                identity: Some(2),
-                labels: vec!["reserved:world"],
-            }
+            reserved(2, "reserved:world")
         } else {
-            Self {
-                identity: None,
-                labels: Vec::new(),
-            }
+            let labels = endpoint.labels.iter();
+            // Hubble says where a label is from.
+            (None, labels.map(|label| format!("k8s:{label}")).collect())
+        };
+        Self {
+            identity,
+            namespace: endpoint.namespace.clone(),
+            labels,
+            pod_name: endpoint.pod_name.clone(),
+            workloads: endpoint.workloads.clone(),
         }
     }
 }
 
 impl From<(FlowVerdict, String)> for Envelope {
     fn from((verdict, summary): (FlowVerdict, String)) -> Self {
+        let service = verdict.destination.service.as_ref();
+        let destination_service = service.map(|service| Service {
+            name: service.name.clone(),
+            namespace: service.namespace.clone(),
+        });
         Self {
             node_name: verdict.node_name.clone(),
             time: verdict.time.clone(),
@@ -96,6 +116,7 @@ impl From<(FlowVerdict, String)> for Envelope {
                 l4: verdict.l4,
                 kind: "L3_L4",
                 node_name: verdict.node_name,
+                destination_service,
                 traffic_direction: verdict.traffic_direction,
                 is_reply: verdict.is_reply,
                 summary,

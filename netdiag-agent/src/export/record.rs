@@ -229,9 +229,44 @@ pub struct Endpoint {
     /// A network namespace of this node, by its name or as `pid N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
-    /// Neither the node nor a pod on it.
+    /// Neither the node nor a pod on it, nor anything the cluster knows by name.
     #[serde(skip_serializing_if = "is_false")]
     pub external: bool,
+    /// Of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+    /// Of the pod, as `key=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// What owns the pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
+    /// The Service that was asked for; the rest is about the pod that answers for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+    /// The pod's own name for the port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// `Deployment`, `DaemonSet` …
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub namespace: String,
+    pub name: String,
+    /// The Service's name for the port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_name: Option<String>,
 }
 
 /// What identifies the connection on another node as well.

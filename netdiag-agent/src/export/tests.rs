@@ -129,6 +129,35 @@ fn hubble_gets_its_envelope_and_nothing_it_does_not_know() {
 }
 
 #[test]
+fn hubble_gets_the_names() {
+    let line = &lines(&export("hubble", &[fixtures::named()], PLAIN))[0];
+    let flow = &line["flow"];
+    assert_eq!(
+        flow["destination"],
+        json!({
+            "namespace": "shop", "labels": ["k8s:app=db"], "pod_name": "db-0",
+            "workloads": [{"kind": "Deployment", "name": "db"}]
+        })
+    );
+    assert_eq!(
+        flow["destination_service"],
+        json!({"name": "db", "namespace": "shop"})
+    );
+    assert_eq!(flow["source"]["pod_name"], json!("api-7f9c"));
+}
+
+#[test]
+fn the_table_calls_both_ends_by_name() {
+    let text = export("table", &[fixtures::named()], PLAIN);
+    for wanted in [
+        "web/api-7f9c -> svc shop/db:5432 (10.96.0.9) -> db-0",
+        "web/api-7f9c 10.244.0.2:50213 -> svc shop/db 10.96.0.9:5432 -> shop/db-0 10.244.1.7:5432",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+}
+
+#[test]
 fn a_healthy_run_is_one_line() {
     let verdicts = [
         fixtures::delivered(),

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 pub use super::style::clean;
 use super::{Context, Style};
 use crate::event::{Proto, Tuple};
+use crate::inventory::cluster::Name;
 use crate::verdict::{
-    Action, Component, Confidence, Endpoint, Evidence, Hop, HopName, Outcome, Verdict,
+    Action, Component, Confidence, Endpoint, Evidence, Hop, HopName, NatKind, Outcome, Verdict,
 };
 
 /// Longer names of namespaces (CNI plugins make them from UUIDs) do not help in a table.
@@ -26,7 +27,7 @@ macro_rules! spelling {
 
 spelling! {
     hop_name(HopName): HopName
-    nat_kind(crate::verdict::NatKind): NatKind
+    nat_kind(NatKind): NatKind
     outcome_name(Outcome): Outcome
 }
 
@@ -109,35 +110,70 @@ fn last_interface(verdict: &Verdict) -> Option<&str> {
     verdict.hops.iter().rfind(is_way_out)?.interface.as_deref()
 }
 
-/// `web:41822 → 198.51.100.10:443` for a row.
+/// For a row: `web:41822 → 198.51.100.10:443`; with names `web/api-7f9c → svc shop/db:5432 (10.96.0.9) → db-0`.
 pub fn flow_short(verdict: &Verdict, context: &Context, style: Style) -> String {
     let Tuple { src, dst, .. } = verdict.tuple;
-    let source = match name(&verdict.source, context) {
-        Some(name) if name.chars().count() <= SHORT_NAME => {
-            with_port(name, &verdict.tuple, src.port())
+    let source = match (&verdict.source.pod, name(&verdict.source, context)) {
+        (Some(pod), _) => pod.name.to_string(),
+        (None, Some(name)) if name.chars().count() <= SHORT_NAME => {
+            with_port(&name, &verdict.tuple, src.port())
         }
         _ => socket(&verdict.tuple, src),
     };
-    format!("{source} {} {}", style.arrow(), socket(&verdict.tuple, dst))
+    let arrow = style.arrow();
+    let end = &verdict.destination;
+    let destination = match (&end.service, &end.pod) {
+        (Some(service), pod) => {
+            let service_port = with_port(&service.name.to_string(), &verdict.tuple, dst.port());
+            let behind = pod.as_deref().map_or_else(String::new, |pod| {
+                let name = short(&pod.name, &service.name);
+                format!(" {arrow} {name}")
+            });
+            format!("svc {service_port} ({}){behind}", dst.ip())
+        }
+        (None, Some(pod)) => with_port(&pod.name.to_string(), &verdict.tuple, dst.port()),
+        (None, None) => socket(&verdict.tuple, dst),
+    };
+    format!("{source} {arrow} {destination}")
 }
 
-/// `web 10.244.0.2:41822 → node-0 10.240.0.4:10250` for a heading.
+/// For a heading: `web 10.244.0.2:41822 → node-0 10.240.0.4:10250`, and between them the Service that was asked for.
 pub fn flow_long(verdict: &Verdict, context: &Context, style: Style) -> String {
     let end = |endpoint: &Endpoint, address: SocketAddr| {
         let address = socket(&verdict.tuple, address);
         name(endpoint, context).map_or_else(|| address.clone(), |name| format!("{name} {address}"))
     };
     let Tuple { src, dst, .. } = verdict.tuple;
-    let (source, destination) = (end(&verdict.source, src), end(&verdict.destination, dst));
-    // The destination of a Service is the pod behind it; the address is the Service's own.
-    format!("{source} {} {destination}", style.arrow())
+    let source = end(&verdict.source, src);
+    let arrow = style.arrow();
+    let Some(service) = &verdict.destination.service else {
+        // Behind DNAT the name is that of who answers; the address is the one that was asked for.
+        return format!("{source} {arrow} {}", end(&verdict.destination, dst));
+    };
+    let asked = format!("svc {} {}", service.name, socket(&verdict.tuple, dst));
+    let behind = verdict.nat.iter().find(|nat| nat.kind == NatKind::Dnat);
+    let behind = behind.map_or_else(String::new, |nat| {
+        format!(" {arrow} {}", end(&verdict.destination, nat.after))
+    });
+    format!("{source} {arrow} {asked}{behind}")
 }
 
-fn name<'a>(endpoint: &'a Endpoint, context: &'a Context) -> Option<&'a str> {
+fn name(endpoint: &Endpoint, context: &Context) -> Option<String> {
     if endpoint.host {
-        return Some(context.node_name.as_deref().unwrap_or("node"));
+        return Some(context.node_name.as_deref().unwrap_or("node").to_owned());
     }
-    endpoint.netns.as_deref()
+    let pod = endpoint.pod.as_ref().map(|pod| pod.name.to_string());
+    pod.or_else(|| endpoint.netns.clone())
+        .or_else(|| endpoint.machine.as_ref().map(ToString::to_string))
+}
+
+/// Without the namespace where it has been said.
+fn short(name: &Name, said: &Name) -> String {
+    if name.namespace == said.namespace {
+        name.name.to_string()
+    } else {
+        name.to_string()
+    }
 }
 
 fn socket(tuple: &Tuple, address: SocketAddr) -> String {
@@ -204,11 +240,11 @@ pub fn component(component: &Component) -> String {
 pub fn evidence(evidence: &Evidence) -> (String, &str) {
     let mut parts = Vec::new();
     parts.extend(evidence.count.map(packets));
-    parts.extend(
-        evidence
-            .value
-            .map(|value| format!("counter rose by {value}")),
-    );
+    match (evidence.value, &evidence.detail) {
+        (Some(value), Some(what)) => return (format!("{what} {value}"), &evidence.source),
+        (Some(value), None) => parts.push(format!("counter rose by {value}")),
+        (None, _) => {}
+    }
     let mut text = parts.join(", ");
     match &evidence.detail {
         Some(detail) if text.is_empty() => text.clone_from(detail),

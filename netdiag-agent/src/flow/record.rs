@@ -283,7 +283,7 @@ impl Flow {
                     first: at,
                     last: at,
                     counts: BTreeMap::new(),
-                    tuple: packet.tuple,
+                    tuple: packet.outer.unwrap_or(packet.tuple),
                     ttl: (packet.ttl, packet.ttl),
                 });
                 self.sightings.len() - 1

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 /// not a `source()`, so that a chain of errors does not print it twice.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    #[error(
+        "the pods {one} and {other} hang on different nodes of this machine: follow them one by one"
+    )]
+    TwoNodes { one: String, other: String },
     #[error("no network namespace named {name} below /run/netns (ip netns list shows them)")]
     NoSuchName { name: String },
     #[error(

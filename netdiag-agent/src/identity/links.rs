@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
 use super::error::IdentityError;
 use super::netns::{NetnsHandle, run_in};
@@ -34,8 +36,39 @@ pub enum Change {
         /// The namespace behind a pod's veth; `None` also when it could not be named.
         pod: Option<NetnsHandle>,
     },
+    /// The pods to be traced are others now; `None`: there is none at the moment.
+    Pods(Option<Box<Target>>),
     /// An interface of the node has gone, and with it whatever was attached to it.
     Gone { link: LinkRef, role: Role },
+}
+
+/// The pods that are traced, which may become others.
+#[derive(Clone, Debug, Default)]
+pub struct Traced {
+    pods: Arc<Mutex<Vec<NetnsHandle>>>,
+    changed: Arc<Notify>,
+}
+
+impl Traced {
+    pub fn new(pods: &[NetnsHandle]) -> Self {
+        let traced = Self::default();
+        pods.clone_into(&mut traced.lock());
+        traced
+    }
+
+    pub fn set(&self, pods: &[NetnsHandle]) {
+        pods.clone_into(&mut self.lock());
+        self.changed.notify_one();
+    }
+
+    fn get(&self) -> Vec<NetnsHandle> {
+        self.lock().clone()
+    }
+
+    /// Whoever panicked while holding it had read or written it whole.
+    fn lock(&self) -> MutexGuard<'_, Vec<NetnsHandle>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Watches the interfaces of the node of a [`Target`].
@@ -54,7 +87,7 @@ pub struct Watch {
 #[derive(Clone)]
 struct Look {
     node: NetnsHandle,
-    pod: Option<NetnsHandle>,
+    pods: Traced,
     uplinks: Vec<LinkRef>,
     typed: bool,
 }
@@ -62,6 +95,15 @@ struct Look {
 impl Watch {
     /// Starts with what `target` says; needs the context of an async runtime.
     pub fn open(target: &Target, selector: &Selector) -> Result<Self, IdentityError> {
+        Self::open_for(target, selector, &Traced::new(&target.pods))
+    }
+
+    /// The same, with traced pods that may become others.
+    pub fn open_for(
+        target: &Target,
+        selector: &Selector,
+        traced: &Traced,
+    ) -> Result<Self, IdentityError> {
         let failed = |cause| IdentityError::Netlink {
             act: "watch the interfaces",
             namespace: target.node.label(),
@@ -72,7 +114,7 @@ impl Watch {
             .map_err(failed)?;
         let look = Look {
             node: target.node.clone(),
-            pod: target.pod.clone(),
+            pods: traced.clone(),
             uplinks: target.uplinks.clone(),
             typed: !selector.uplinks.is_empty(),
         };
@@ -103,7 +145,7 @@ impl Watch {
             self.dirty = false;
             let changes = self
                 .known
-                .update(&self.look.node, self.look.pod.as_ref(), &picture);
+                .update(&self.look.node, &self.look.pods.get(), &picture);
             if !changes.is_empty() {
                 return Ok(changes);
             }
@@ -111,11 +153,10 @@ impl Watch {
     }
 
     async fn wait(&mut self) -> Result<(), IdentityError> {
-        let ready = self
-            .socket
-            .readable()
-            .await
-            .map(|mut guard| guard.retain_ready());
+        let ready = tokio::select! {
+            ready = self.socket.readable() => ready.map(|mut guard| guard.retain_ready()),
+            () = self.look.pods.changed.notified() => Ok(()),
+        };
         ready.map_err(|cause| self.failed(cause))?;
         self.dirty = true;
         Ok(())
@@ -166,7 +207,7 @@ impl Look {
     fn again(&self) -> Result<Picture, IdentityError> {
         // The thread may be any; the process was started in one place.
         let own = NetnsHandle::own()?;
-        let scene = Scene::read(self.node.clone(), self.pod.clone(), &candidates(&own)?)?;
+        let scene = Scene::read(self.node.clone(), self.pods.get(), &candidates(&own)?)?;
         let uplinks = if self.typed {
             Uplinks::KeptTyped(&self.uplinks)
         } else {
@@ -206,7 +247,7 @@ impl Known {
     fn update(
         &mut self,
         node: &NetnsHandle,
-        pod: Option<&NetnsHandle>,
+        pods: &[NetnsHandle],
         picture: &Picture,
     ) -> Vec<Change> {
         let seen = Self::of(&picture.deltas);
@@ -227,7 +268,7 @@ impl Known {
             let renewed =
                 before.is_none_or(|before| before.role != link.role || before.peer != link.peer);
             if link.netns == node.netns() && renewed {
-                let mut handles = pod.into_iter().chain(&picture.other_pods);
+                let mut handles = pods.iter().chain(&picture.other_pods);
                 let behind = link
                     .peer
                     .and_then(|(netns, _)| handles.find(|pod| pod.netns() == netns).cloned());

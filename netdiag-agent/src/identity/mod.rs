@@ -12,11 +12,13 @@
 pub mod conntrack;
 pub mod counters;
 mod error;
+pub mod kube;
 pub mod links;
 pub mod masquerade;
 mod netlink;
 pub mod netns;
 mod nftables;
+pub mod pods;
 pub mod programs;
 mod roles;
 pub mod rule_trace;

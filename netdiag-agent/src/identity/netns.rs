@@ -67,6 +67,23 @@ impl NetnsHandle {
         })
     }
 
+    /// By path, under a name of the caller's choice.
+    pub fn called_at(path: &Path, name: String) -> Result<Self, IdentityError> {
+        Ok(Self {
+            netns: inode_of(&open_net(path)?, path)?,
+            path: path.to_owned(),
+            name: Some(name),
+        })
+    }
+
+    /// The same under another name.
+    pub fn called(self, name: String) -> Self {
+        Self {
+            name: Some(name),
+            ..self
+        }
+    }
+
     pub fn by_pid(pid: u32) -> Result<Self, IdentityError> {
         let path = pid_path(pid);
         let file = open_net(&path).map_err(|error| match error {

@@ -12,8 +12,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) node: &'a View,
     pub(super) peers: &'a Peers,
     pub(super) peer_views: &'a BTreeMap<Netns, View>,
-    /// The pod asked for: whatever leads to it is no way out.
-    pub(super) pod: Option<Netns>,
+    /// The pods asked for: whatever leads to them is no way out.
+    pub(super) pods: BTreeSet<Netns>,
     /// The uplinks where they are known already.
     pub(super) given: Option<Vec<u32>>,
     /// The user typed them.
@@ -66,11 +66,11 @@ impl Surroundings<'_> {
 
     fn may_lead_out(&self, index: u32) -> bool {
         self.link(index)
-            .is_some_and(|link| link.kind != Kind::Loopback && !self.leads_to_the_pod(link))
+            .is_some_and(|link| link.kind != Kind::Loopback && !self.leads_to_a_traced_pod(link))
     }
 
-    fn leads_to_the_pod(&self, link: &LinkView) -> bool {
-        self.pod.is_some() && netns_at(self.peers, link) == self.pod
+    fn leads_to_a_traced_pod(&self, link: &LinkView) -> bool {
+        netns_at(self.peers, link).is_some_and(|netns| self.pods.contains(&netns))
     }
 
     /// The namespace behind this pair sends what it has for the world to us.
@@ -107,17 +107,17 @@ impl Surroundings<'_> {
     }
 
     fn pairs_with_subnets(&self) -> Vec<u32> {
-        // Where the pod's own veth has a subnet too, only the peers' routes tell pods from the way out.
+        // Where a traced pod's own veth has a subnet too, only the peers' routes tell pods from the way out.
         let pods_have_subnets = self
             .node
             .links
             .values()
-            .any(|link| self.leads_to_the_pod(link) && has_subnet(link));
+            .any(|link| self.leads_to_a_traced_pod(link) && has_subnet(link));
         self.indices(|link| {
             link.kind == Kind::Pair
                 && link.master.is_none()
                 && has_subnet(link)
-                && !self.leads_to_the_pod(link)
+                && !self.leads_to_a_traced_pod(link)
                 && !(pods_have_subnets && self.leads_to_a_dependant(link))
         })
     }
@@ -140,7 +140,7 @@ impl Surroundings<'_> {
             .slaves_of(bridge)
             .filter(|(_, link)| match link.kind {
                 Kind::Device | Kind::Stacked => true,
-                Kind::Pair => !self.leads_to_the_pod(link) && self.leads_to_a_gateway(link),
+                Kind::Pair => !self.leads_to_a_traced_pod(link) && self.leads_to_a_gateway(link),
                 _ => false,
             })
             .map(|(index, _)| index)
@@ -181,7 +181,7 @@ impl Surroundings<'_> {
             .filter(|netns| self.holds_a_gateway(*netns));
         behind_uplinks
             .chain(gateways)
-            .filter(|netns| Some(*netns) != self.pod)
+            .filter(|netns| !self.pods.contains(netns))
             .collect()
     }
 

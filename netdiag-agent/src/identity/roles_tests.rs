@@ -10,6 +10,7 @@ fn link(name: &str, kind: Kind, address: Option<&str>) -> LinkView {
         lower: None,
         lower_nsid: None,
         master: None,
+        vxlan_port: None,
         addresses: address
             .map(|address| (address.parse().unwrap(), 24))
             .into_iter()
@@ -48,7 +49,7 @@ fn check(node: &View, given: Option<Vec<u32>>, expected: &[u32], roles: &[(u32, 
         node,
         peers: &BTreeMap::new(),
         peer_views: &BTreeMap::new(),
-        pod: None,
+        pods: BTreeSet::new(),
         given,
         typed,
     };

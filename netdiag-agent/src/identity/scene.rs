@@ -19,9 +19,9 @@ use crate::inventory::{BlindSpot, Delta, Link, Namespace, NamespaceKind, Node, R
 /// A node with everything behind its veths, as read just now.
 pub(super) struct Scene {
     pub(super) node: NetnsHandle,
-    pub(super) pod: Option<NetnsHandle>,
-    /// Why the pod could not be read, although the node could.
-    pub(super) pod_error: Option<IdentityError>,
+    pub(super) pods: Vec<NetnsHandle>,
+    /// The pods that could not be read, although the node could.
+    pub(super) unread: Vec<(Netns, IdentityError)>,
     pub(super) view: View,
     pub(super) peers: Peers,
     peer_views: BTreeMap<Netns, View>,
@@ -43,7 +43,7 @@ pub(super) enum Uplinks<'a> {
 impl Scene {
     pub(super) fn read(
         node: NetnsHandle,
-        pod: Option<NetnsHandle>,
+        pods: Vec<NetnsHandle>,
         candidates: &[NetnsHandle],
     ) -> Result<Self, IdentityError> {
         let view = View::read_of(&node)?;
@@ -54,33 +54,29 @@ impl Scene {
             .map(|(nsid, _)| nsid);
         let peers = name_nsids(&node, nsids, candidates)?;
         let mut handles: Vec<NetnsHandle> = peers.values().cloned().collect();
-        if let Some(pod) = &pod
-            && handles.iter().all(|handle| handle.netns() != pod.netns())
-        {
-            handles.push(pod.clone());
+        for pod in &pods {
+            if handles.iter().all(|handle| handle.netns() != pod.netns()) {
+                handles.push(pod.clone());
+            }
         }
         let views = run_in_each(&handles, |_| View::read())?;
         // A namespace may end while we look around; the caller decides whether the pod had to be there.
-        let (mut peer_views, mut pod_error) = (BTreeMap::new(), None);
+        let (mut peer_views, mut unread) = (BTreeMap::new(), Vec::new());
         for (handle, view) in handles.iter().zip(views) {
             match view.and_then(|view| view.map_err(|cause| read_failed(handle, cause))) {
                 Ok(view) => {
                     peer_views.insert(handle.netns(), view);
                 }
-                Err(error)
-                    if pod
-                        .as_ref()
-                        .is_some_and(|pod| pod.netns() == handle.netns()) =>
-                {
-                    pod_error = Some(error);
+                Err(error) if pods.iter().any(|pod| pod.netns() == handle.netns()) => {
+                    unread.push((handle.netns(), error));
                 }
                 Err(error) => tracing::debug!(%error, "skipped a namespace"),
             }
         }
         Ok(Self {
             node,
-            pod,
-            pod_error,
+            pods,
+            unread,
             view,
             peers,
             peer_views,
@@ -111,7 +107,7 @@ impl Scene {
             node: &self.view,
             peers: &self.peers,
             peer_views: &self.peer_views,
-            pod: self.pod.as_ref().map(NetnsHandle::netns),
+            pods: self.pods.iter().map(NetnsHandle::netns).collect(),
             // With none left, better guess again than be without.
             given: given.filter(|given| !given.is_empty()),
             typed: matches!(uplinks, Uplinks::Typed(_) | Uplinks::KeptTyped(_)),
@@ -149,7 +145,7 @@ impl Scene {
         let uplinks = surroundings.uplinks();
         let outside = surroundings.outside(&uplinks);
         let role = |index: u32| surroundings.role(index, &uplinks, &outside);
-        let pod = self.pod.as_ref().map(NetnsHandle::netns);
+        let traced = |netns| self.pods.iter().any(|pod| pod.netns() == netns);
         let mut picture = Picture {
             uplinks: uplinks.iter().map(|index| self.link_ref(*index)).collect(),
             blind: self.blind(),
@@ -161,7 +157,7 @@ impl Scene {
                 continue;
             }
             match link.leads_to().and_then(|(nsid, _)| self.peers.get(&nsid)) {
-                Some(peer) if Some(peer.netns()) == pod => {
+                Some(peer) if traced(peer.netns()) => {
                     picture.pod_links.push(self.link_ref(*index));
                 }
                 Some(peer) => drop(others.insert(peer.netns(), peer.clone())),
@@ -179,10 +175,10 @@ impl Scene {
         let mut deltas = vec![namespace(
             &self.node,
             NamespaceKind::Node,
-            self.pod.is_none(),
+            self.pods.is_empty(),
         )];
         deltas.extend(
-            self.pod
+            self.pods
                 .iter()
                 .map(|pod| namespace(pod, NamespaceKind::Pod, true)),
         );
@@ -207,7 +203,7 @@ impl Scene {
                 peer,
             )));
         }
-        for pod in self.pod.iter().chain(other_pods) {
+        for pod in self.pods.iter().chain(other_pods) {
             let Some(view) = self.peer_views.get(&pod.netns()) else {
                 continue;
             };
@@ -231,11 +227,11 @@ impl Scene {
     }
 
     pub(super) fn pod_addresses(&self) -> Vec<IpAddr> {
-        let view = self
-            .pod
-            .as_ref()
-            .and_then(|pod| self.peer_views.get(&pod.netns()));
-        let links = view.into_iter().flat_map(|view| view.links.values());
+        let links = self
+            .pods
+            .iter()
+            .filter_map(|pod| self.peer_views.get(&pod.netns()))
+            .flat_map(|view| view.links.values());
         links
             .filter(|link| link.kind != Kind::Loopback)
             .flat_map(|link| link.addresses.iter().map(|(address, _)| *address))
@@ -245,19 +241,24 @@ impl Scene {
 
     /// Interfaces whose packets reach the wire without passing a veth of the node.
     fn blind(&self) -> Vec<BlindSpot> {
-        let traced = match &self.pod {
-            Some(pod) => self.peer_views.get(&pod.netns()),
-            None => Some(&self.view),
-        };
-        let links = traced.into_iter().flat_map(|view| view.links.values());
-        links
-            .filter(|link| link.kind == Kind::Slice && link.lower_nsid.is_some())
-            .map(|link| BlindSpot {
-                what: "pod veth".to_owned(),
-                why: format!(
-                    "{} is a macvlan or ipvlan: its packets pass no veth of the node, so POD_VETH is NOT_OBSERVABLE",
-                    link.name
-                ),
+        if self.pods.is_empty() {
+            let links = self.view.links.values();
+            let slices = links.filter(|link| link.kind == Kind::Slice && link.lower_nsid.is_some());
+            return slices.map(|link| no_veth(None, link)).collect();
+        }
+        let views = self
+            .pods
+            .iter()
+            .filter_map(|pod| Some((pod, self.peer_views.get(&pod.netns())?)));
+        views
+            .flat_map(|(pod, view)| {
+                let links = view.links.values();
+                // A card of the pod's own: SR-IOV, or moved in whole.
+                let apart = |link: &&LinkView| {
+                    (link.kind == Kind::Slice && link.lower_nsid.is_some())
+                        || (link.kind == Kind::Device && link.up)
+                };
+                links.filter(apart).map(|link| no_veth(Some(pod), link))
             })
             .collect()
     }
@@ -290,6 +291,22 @@ fn unnamed_pod(veth: &str) -> BlindSpot {
         what: "pod namespace".to_owned(),
         why: format!(
             "the namespace behind {veth} has neither a process nor a name below /run/netns: what happens in it is not seen"
+        ),
+    }
+}
+
+fn no_veth(pod: Option<&NetnsHandle>, link: &LinkView) -> BlindSpot {
+    let whose = pod.map_or_else(String::new, |pod| format!(" of {}", pod.label()));
+    let what = if link.kind == Kind::Slice {
+        "a macvlan or ipvlan"
+    } else {
+        "a network card of the pod's own"
+    };
+    BlindSpot {
+        what: "pod veth".to_owned(),
+        why: format!(
+            "{}{whose} is {what}: its packets pass no veth of the node, so POD_VETH is NOT_OBSERVABLE",
+            link.name
         ),
     }
 }
@@ -352,7 +369,7 @@ pub(super) fn now() -> Ktime {
     Ktime(nanos_of(ClockId::CLOCK_MONOTONIC) as u64)
 }
 
-fn wall_offset() -> i64 {
+pub(super) fn wall_offset() -> i64 {
     nanos_of(ClockId::CLOCK_REALTIME) - nanos_of(ClockId::CLOCK_MONOTONIC)
 }
 

@@ -17,6 +17,8 @@ pub struct Selector {
     /// Name below /run/netns, or path.
     pub netns: Option<String>,
     pub pid: Option<u32>,
+    /// Pods found by what Kubernetes calls them; they go by these names.
+    pub pods: Vec<NetnsHandle>,
     /// A node-side interface of the selected namespace, by default of our own.
     pub interface: Option<String>,
     pub uplinks: Vec<String>,
@@ -29,16 +31,18 @@ pub struct LinkRef {
 }
 
 /// What is to be traced, and all that is known of its surroundings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub node: NetnsHandle,
-    /// `None`: the node itself is traced.
-    pub pod: Option<NetnsHandle>,
+    /// Empty: the node itself is traced.
+    pub pods: Vec<NetnsHandle>,
     /// Without link-local IPv6 addresses, which mean nothing outside their link.
     pub pod_addresses: Vec<IpAddr>,
-    /// Node-side ends of the pod's veths; in host mode the interface the user named, if it is no uplink.
+    /// Node-side ends of the pods' veths; in host mode the interface the user named, if it is no uplink.
     pub pod_links: Vec<LinkRef>,
     pub uplinks: Vec<LinkRef>,
+    /// UDP port of the node's VXLAN device, if it has one; of several the first one's.
+    pub vxlan_port: Option<u16>,
     /// Namespaces behind the node's other veths. Never one behind an uplink: its drops did not happen on this node.
     pub other_pods: Vec<NetnsHandle>,
     pub deltas: Vec<Delta>,
@@ -47,6 +51,9 @@ pub struct Target {
 
 pub fn resolve(selector: &Selector) -> Result<Target, IdentityError> {
     let own = NetnsHandle::own()?;
+    if !selector.pods.is_empty() {
+        return resolve_pods(selector, &own);
+    }
     let selected = match (&selector.netns, selector.pid) {
         (Some(_), Some(_)) => return Err(IdentityError::TwoSelectors),
         (Some(what), None) => NetnsHandle::find(what)?,
@@ -54,17 +61,60 @@ pub fn resolve(selector: &Selector) -> Result<Target, IdentityError> {
         (None, None) => own.clone(),
     };
     let candidates = candidates(&own)?;
-    let (node, pod) = match &selector.interface {
-        Some(interface) => (
-            selected.clone(),
-            pod_behind(&selected, interface, selector, &candidates)?,
-        ),
+    let (node, pods) = match &selector.interface {
+        Some(interface) => {
+            let pod = pod_behind(&selected, interface, selector, &candidates)?;
+            (selected, pod.into_iter().collect())
+        }
         None => match node_of(&selected, &own, &candidates)? {
-            Some(node) => (node, Some(selected)),
-            None => (selected, None),
+            Some(node) => (node, vec![selected]),
+            None => (selected, Vec::new()),
         },
     };
-    target(Scene::read(node, pod, &candidates)?, selector, &own)
+    target(Scene::read(node, pods, &candidates)?, selector, &own)
+}
+
+/// Pods that are known to be pods, whatever their interfaces look like.
+fn resolve_pods(selector: &Selector, own: &NetnsHandle) -> Result<Target, IdentityError> {
+    let candidates = candidates(own)?;
+    let (hosts, pods): (Vec<_>, Vec<_>) = selector
+        .pods
+        .iter()
+        .cloned()
+        .partition(|pod| pod.netns() == own.netns());
+    let mut node: Option<(NetnsHandle, String)> = None;
+    for pod in &pods {
+        let found = node_of(pod, own, &candidates)?.unwrap_or_else(|| own.clone());
+        match &node {
+            Some((known, of)) if known.netns() != found.netns() => {
+                return Err(IdentityError::TwoNodes {
+                    one: of.clone(),
+                    other: pod.label(),
+                });
+            }
+            Some(_) => {}
+            None => node = Some((found, pod.label())),
+        }
+    }
+    let node = node.map_or_else(|| own.clone(), |(node, _)| node);
+    let alone = pods.is_empty();
+    let mut target = target(Scene::read(node, pods, &candidates)?, selector, own)?;
+    let shared = hosts.iter().map(|pod| shares_the_node(pod, alone));
+    target.blind.extend(shared.clone());
+    target.deltas.extend(shared.map(Delta::Blind));
+    Ok(target)
+}
+
+fn shares_the_node(pod: &NetnsHandle, alone: bool) -> BlindSpot {
+    let why = if alone {
+        "it uses the node's network: the flows of the whole node are followed, whichever process has them (--to narrows them)"
+    } else {
+        "it uses the node's network and is not followed with pods that have their own: trace it alone"
+    };
+    BlindSpot {
+        what: format!("pod {}", pod.label()),
+        why: why.to_owned(),
+    }
 }
 
 fn target(
@@ -72,11 +122,18 @@ fn target(
     selector: &Selector,
     own: &NetnsHandle,
 ) -> Result<Target, IdentityError> {
-    if let Some(error) = scene.pod_error.take() {
-        return Err(error);
+    for (netns, error) in std::mem::take(&mut scene.unread) {
+        // Of several, some may end while we look.
+        if scene.pods.len() == 1 {
+            return Err(error);
+        }
+        tracing::warn!("{error}");
+        scene.pods.retain(|pod| pod.netns() != netns);
     }
     let mut picture = scene.picture(selector.uplinks(), own)?;
-    if let (Some(interface), None) = (&selector.interface, &scene.pod) {
+    if let Some(interface) = &selector.interface
+        && scene.pods.is_empty()
+    {
         let chosen = scene.link_ref(scene.index_of(interface)?);
         if !picture.uplinks.contains(&chosen) {
             picture.pod_links.push(chosen);
@@ -89,11 +146,12 @@ fn target(
         pod_addresses: scene.pod_addresses(),
         pod_links: picture.pod_links,
         uplinks: picture.uplinks,
+        vxlan_port: scene.view.links.values().find_map(|link| link.vxlan_port),
         other_pods: picture.other_pods,
         deltas,
         blind: picture.blind,
         node: scene.node,
-        pod: scene.pod,
+        pods: scene.pods,
     })
 }
 
@@ -127,7 +185,7 @@ fn node_of(
     if selected.netns() == own.netns() {
         return Ok(None);
     }
-    let scene = Scene::read(selected.clone(), None, candidates)?;
+    let scene = Scene::read(selected.clone(), Vec::new(), candidates)?;
     if scene.peers.values().any(|peer| peer.netns() == own.netns()) {
         return Ok(Some(own.clone()));
     }
@@ -156,7 +214,7 @@ fn pod_behind(
     selector: &Selector,
     candidates: &[NetnsHandle],
 ) -> Result<Option<NetnsHandle>, IdentityError> {
-    let scene = Scene::read(node.clone(), None, candidates)?;
+    let scene = Scene::read(node.clone(), Vec::new(), candidates)?;
     let index = scene.index_of(interface)?;
     let surroundings = scene.surroundings(selector.uplinks())?;
     let uplinks = surroundings.uplinks();

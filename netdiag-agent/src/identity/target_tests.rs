@@ -46,7 +46,7 @@ fn routed_pods_with_equal_peer_indices() {
     let target = resolve(&by_netns(&b)).unwrap();
     assert_eq!(target.node.name(), Some(node.as_str()));
     assert_eq!(
-        target.pod.as_ref().and_then(NetnsHandle::name),
+        target.pods.first().and_then(NetnsHandle::name),
         Some(b.as_str())
     );
     assert_eq!(names(&target.pod_links), ["vb"]);
@@ -196,7 +196,7 @@ fn a_node_by_name_is_host_mode() {
     let a = routed_pod(&mut lab, &node, "a", "10.244.0.2");
     let target = resolve(&by_netns(&node)).unwrap();
     assert_eq!(target.node.name(), Some(node.as_str()));
-    assert_eq!(target.pod, None);
+    assert_eq!(target.pods, []);
     assert_eq!(names(&target.uplinks), ["up0"]);
     assert_eq!(pods(&target), [a.as_str()]);
     let marked = target.deltas.iter().any(|delta| {
@@ -223,17 +223,20 @@ fn an_agent_inside_the_node() {
 
     let target = inside(&by_interface("va"));
     assert_eq!(
-        target.pod.as_ref().and_then(NetnsHandle::name),
+        target.pods.first().and_then(NetnsHandle::name),
         Some(a.as_str())
     );
     assert_eq!(names(&target.pod_links), ["va"]);
 
     let target = inside(&by_interface("up0"));
-    assert_eq!((target.pod, names(&target.uplinks)), (None, vec!["up0"]));
+    assert_eq!(
+        (target.pods.len(), names(&target.uplinks)),
+        (0, vec!["up0"])
+    );
     assert!(target.pod_links.is_empty());
 
     let target = inside(&Selector::default());
-    assert_eq!(target.pod, None);
+    assert_eq!(target.pods, []);
     assert_eq!(pods(&target), [a.as_str(), b.as_str()]);
 
     let target = inside(&by_netns(&b));
@@ -250,7 +253,7 @@ fn an_ipvlan_pod_is_a_blind_spot() {
         "-n {node} link add mac0 link up0 netns {pod} type macvlan mode bridge"
     ));
     let target = resolve(&by_netns(&pod)).unwrap();
-    assert_eq!(target.pod, None);
+    assert_eq!(target.pods, []);
     assert_eq!(target.blind.len(), 1, "{:?}", target.blind);
     assert!(
         target.blind[0].why.contains("NOT_OBSERVABLE"),

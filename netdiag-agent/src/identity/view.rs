@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
@@ -44,6 +44,8 @@ pub(super) struct LinkView {
     pub(super) lower_nsid: Option<Nsid>,
     /// The bridge, bond or VRF this one is enslaved to.
     pub(super) master: Option<u32>,
+    /// UDP port of a VXLAN device.
+    pub(super) vxlan_port: Option<u16>,
     pub(super) addresses: Vec<(IpAddr, u8)>,
 }
 
@@ -249,6 +251,7 @@ fn link_view(message: &LinkMessage) -> LinkView {
         lower: None,
         lower_nsid: None,
         master: None,
+        vxlan_port: None,
         addresses: Vec::new(),
     };
     for attribute in &message.attributes {
@@ -262,11 +265,22 @@ fn link_view(message: &LinkMessage) -> LinkView {
                 if let Some(kind) = infos.iter().find_map(kind_of) {
                     view.kind = kind;
                 }
+                view.vxlan_port = infos.iter().find_map(vxlan_port);
             }
             _ => {}
         }
     }
     view
+}
+
+fn vxlan_port(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vxlan(settings)) = info else {
+        return None;
+    };
+    settings.iter().find_map(|setting| match setting {
+        InfoVxlan::Port(port) => Some(*port),
+        _ => None,
+    })
 }
 
 fn kind_of(info: &LinkInfo) -> Option<Kind> {

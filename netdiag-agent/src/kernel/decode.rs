@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use netdiag_common::event::{
     DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_FRAGMENT, FLAG_INNER, FLAG_SNAP,
-    FLAG_TUPLE, Record, SNAP_BYTES, Snap, StackRecord, TAIL_DNS, TAIL_STACK,
+    FLAG_TUNNEL, FLAG_TUPLE, Record, SNAP_BYTES, Snap, StackRecord, TAIL_DNS, TAIL_STACK,
 };
 use netdiag_common::tuple as wire;
 
@@ -137,20 +137,28 @@ fn packet(record: &Record, hook: Option<HookId>, bytes: &[u8]) -> Option<Packet>
     if record.flags & FLAG_TUPLE == 0 && !lookup {
         return None;
     }
-    let tuple = tuple(&record.packet);
+    let inner = (record.flags & FLAG_INNER != 0).then(|| tuple(&record.inner));
+    let tunnel = record.flags & FLAG_TUNNEL != 0;
+    let own = tuple(&record.packet);
+    // What travels in a tunnel is what the flow is made of.
+    let (tuple, inner, outer) = match inner {
+        Some(carried) if tunnel => (carried, None, Some(own)),
+        inner => (own, inner, None),
+    };
     let fragment = record.flags & FLAG_FRAGMENT != 0;
     // Socket hooks know the tuple but no header.
     let has_header = record.ttl != 0 || record.len != 0;
     let transport = has_header && !fragment;
     Some(Packet {
         tuple,
-        inner: (record.flags & FLAG_INNER != 0).then(|| self::tuple(&record.inner)),
+        inner,
+        outer,
         tcp: (transport && tuple.proto == Proto::TCP).then_some(TcpHeader {
             flags: TcpFlags(record.tcp_flags),
             seq: record.tcp_seq,
             ack: record.tcp_ack,
         }),
-        icmp: (transport && tuple.proto.is_icmp()).then_some(IcmpKind {
+        icmp: (transport && outer.is_none() && tuple.proto.is_icmp()).then_some(IcmpKind {
             kind: record.icmp_type,
             code: record.icmp_code,
         }),

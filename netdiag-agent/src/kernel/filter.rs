@@ -55,10 +55,31 @@ impl Filter {
             .map_err(failed(ADDRESSES))
     }
 
+    /// What is not there is as good as removed.
+    pub fn remove_netns(&mut self, netns: Netns) -> Result<(), KernelError> {
+        absent_or(self.netns.remove(&netns.0), NETNS)
+    }
+
+    pub fn remove_address(&mut self, address: IpAddr) -> Result<(), KernelError> {
+        absent_or(self.addresses.remove(&octets(address)), ADDRESSES)
+    }
+
     pub fn add_target(&mut self, target: (Option<IpAddr>, Option<u16>)) -> Result<(), KernelError> {
         self.targets
             .insert(key(target), 1, 0)
             .map_err(failed(TARGETS))
+    }
+}
+
+fn absent_or(removed: Result<(), MapError>, map: &'static str) -> Result<(), KernelError> {
+    match removed {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(failed(map)(error)),
     }
 }
 

@@ -89,7 +89,7 @@ impl Lab {
         Watch {
             node: Some(self.path("node")),
             interfaces: vec![self.interface("vetha"), self.interface("eth0")],
-            pod: Some(self.netns("pod")),
+            pods: vec![self.netns("pod")],
             addresses: Self::pod_addresses(),
             ..Watch::default()
         }

@@ -82,6 +82,7 @@ pub fn load_object(
     let mut settings = facts.settings;
     settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
     settings.snap = u32::from(watch.snap);
+    settings.vxlan_port = watch.vxlan_port.map_or(0, u32::from);
     settings.any_address = u32::from(watch.any_address);
     let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
     settings.targets = u32::from(narrowed);

@@ -32,8 +32,8 @@ pub struct Watch {
     pub node: Option<PathBuf>,
     /// Get the TC programs.
     pub interfaces: Vec<WatchInterface>,
-    /// The pod whose traffic is asked for.
-    pub pod: Option<Netns>,
+    /// The pods whose traffic is asked for.
+    pub pods: Vec<Netns>,
     /// Namespaces of the other pods.
     pub namespaces: Vec<Netns>,
     /// Flows from and to these are followed.
@@ -44,6 +44,8 @@ pub struct Watch {
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
+    /// UDP port that carries VXLAN on the node.
+    pub vxlan_port: Option<u16>,
     /// The programs' own debug lines.
     pub debug_log: bool,
 }
@@ -138,8 +140,8 @@ impl Session {
         for netns in &watch.namespaces {
             self.filter.add_pod(*netns)?;
         }
-        if let Some(netns) = watch.pod {
-            self.filter.add_traced(netns)?;
+        for netns in &watch.pods {
+            self.filter.add_traced(*netns)?;
         }
         // Last, because a watched namespace may be the node's own.
         self.filter.add_node(node_netns(watch.node.as_deref())?)?;
@@ -278,10 +280,30 @@ impl Session {
         self.filter.add_pod(netns)
     }
 
-    pub fn add_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
+    /// Flows of these pods too, from and to these addresses.
+    pub fn follow(
+        &mut self,
+        pods: impl IntoIterator<Item = Netns>,
+        addresses: &[IpAddr],
+    ) -> Result<(), KernelError> {
+        pods.into_iter()
+            .try_for_each(|pod| self.filter.add_traced(pod))?;
         addresses
             .iter()
             .try_for_each(|address| self.filter.add_address(*address))
+    }
+
+    /// No longer theirs: an address may have another owner soon.
+    pub fn unfollow(
+        &mut self,
+        pods: impl IntoIterator<Item = Netns>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<(), KernelError> {
+        pods.into_iter()
+            .try_for_each(|pod| self.filter.remove_netns(pod))?;
+        addresses
+            .into_iter()
+            .try_for_each(|address| self.filter.remove_address(address))
     }
 
     /// Counters of one hook since the start.

@@ -197,7 +197,7 @@ async fn targets_narrow_what_is_followed() {
 async fn an_address_nobody_asked_for_is_not_followed() {
     let Some(lab) = Lab::new() else { return };
     let stranger = Watch {
-        pod: None,
+        pods: Vec::new(),
         namespaces: vec![lab.netns("pod")],
         addresses: Vec::new(),
         ..lab.watch()

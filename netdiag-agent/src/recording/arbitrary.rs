@@ -1,5 +1,7 @@
 //! Any input the engine can get, for property tests.
 
+mod cluster;
+
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
@@ -59,14 +61,14 @@ fn pass() -> impl Strategy<Value = Pass> {
 
 prop_compose! {
     fn packet()(
-        tuple in tuple(), inner in of(tuple()), tcp in of(any::<(u8, u32, u32)>()), icmp in of(icmp()),
+        tuple in tuple(), inner in of(tuple()), outer in of(tuple()), tcp in of(any::<(u8, u32, u32)>()), icmp in of(icmp()),
         numbers in any::<(u8, u16, u32, u32)>(), flags in any::<(bool, bool)>(), skb in of(any::<u64>()),
         snap in of(vec(any::<u8>(), 0..40)),
     ) -> Packet {
         let tcp = tcp.map(|(flags, seq, ack)| TcpHeader { flags: TcpFlags(flags), seq, ack });
         let (ttl, ip_id, len, mark) = numbers;
         let (dont_fragment, fragment) = flags;
-        Packet { tuple, inner, tcp, icmp, ttl, ip_id, len, dont_fragment, fragment, mark, skb, snap: snap.map(Arc::from) }
+        Packet { tuple, inner, outer, tcp, icmp, ttl, ip_id, len, dont_fragment, fragment, mark, skb, snap: snap.map(Arc::from) }
     }
 }
 
@@ -233,15 +235,15 @@ fn delta() -> impl Strategy<Value = Delta> {
                 programs,
             }
         }),
-        (text(), vec(any::<(IpAddr, u8)>(), 0..3), any::<bool>()).prop_map(
-            |(file, exempt, link_local)| Delta::MasqueradeConfig(MasqueradeConfig {
-                file,
-                exempt,
-                link_local
-            })
-        ),
+        (text(), vec(cluster::network(), 0..3)).prop_map(|(file, exempt)| {
+            Delta::MasqueradeConfig(MasqueradeConfig { file, exempt })
+        }),
         (netns(), vec(conntrack(), 0..3))
             .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),
+        (any::<u64>(), cluster::change()).prop_map(|(at, change)| Delta::Cluster {
+            at: Ktime(at),
+            change
+        }),
     ]
 }
 

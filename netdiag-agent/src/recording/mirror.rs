@@ -1,5 +1,6 @@
 //! The lines of a recording: mirrors of the engine's input types, which know no serde.
 
+mod cluster;
 mod event;
 mod inventory;
 
@@ -8,9 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::spell::{Address, Bytes, CtTcpState, Network, TcpState, Text};
+use super::spell::{Address, Bytes, CtTcpState, TcpState, Text};
 use crate::engine::Input;
 use crate::event::{CtStatus, HookId, Ktime, NudState, Pass, Proto, TcpFlags, Tuple};
+use crate::inventory::cluster::Network;
 use crate::inventory::{NamespaceKind, Role};
 use crate::ruleset::Source;
 
@@ -56,6 +58,8 @@ struct Packet {
     tuple: Text<Tuple>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     inner: Option<Text<Tuple>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outer: Option<Text<Tuple>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tcp: Option<TcpHeader>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,8 +220,6 @@ pub(super) enum Delta {
         file: String,
         /// `10.0.0.0/8`
         exempt: Vec<Text<Network>>,
-        #[serde(default, skip_serializing_if = "is_false")]
-        link_local: bool,
     },
     Programs {
         netns: u32,
@@ -233,6 +235,10 @@ pub(super) enum Delta {
     Connections {
         netns: u32,
         entries: Vec<Conntrack>,
+    },
+    Cluster {
+        at: u64,
+        change: cluster::Change,
     },
 }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::event::{CT_TCP_STATES, CtStatus, HookId, NudState, Pass, Proto, TcpFlags, Tuple};
+use crate::inventory::cluster::{Kind, Network, Operator, Origin};
 use crate::inventory::{NamespaceKind, Role};
 use crate::ruleset::{Backend, Family, Source};
 
@@ -212,10 +213,6 @@ macro_rules! spell_as {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TcpState(pub u8);
 
-/// A network: address and prefix length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network(pub IpAddr, pub u8);
-
 /// Number of an `enum tcp_conntrack` state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CtTcpState(pub u8);
@@ -268,15 +265,6 @@ spell_as!(
     "a hook of this netdiag",
     |hook| hook.name().to_owned(),
     |text| { Self::ALL.iter().copied().find(|hook| hook.name() == text) }
-);
-spell_as!(
-    Network,
-    "a network such as 10.0.0.0/8",
-    |network| format!("{}/{}", network.0, network.1),
-    |text| {
-        let (address, length) = text.split_once('/')?;
-        Some(Self(address.parse().ok()?, length.parse().ok()?))
-    }
 );
 spell_as!(Proto, "a protocol", |proto| spell_proto(*proto), read_proto);
 spell_as!(
@@ -360,4 +348,31 @@ spell_words!(
     Loopback = "loopback",
     PodInterface = "pod_interface",
     Other = "other"
+);
+spell_words!(Origin, "api or runtime", Api = "api", Runtime = "runtime");
+spell_words!(
+    Operator,
+    "an operator of a label selector",
+    In = "In",
+    NotIn = "NotIn",
+    Exists = "Exists",
+    DoesNotExist = "DoesNotExist"
+);
+spell_words!(
+    Kind,
+    "a kind of object",
+    OwnPods = "own_pods",
+    Pods = "pods",
+    Services = "services",
+    Slices = "slices",
+    Policies = "policies",
+    Namespaces = "namespaces",
+    Machines = "machines",
+    MasqueradeConfig = "masquerade_config"
+);
+spell_as!(
+    Network,
+    "a network such as 10.0.0.0/8",
+    |network| network.to_string(),
+    |text| text.parse().ok()
 );

@@ -138,6 +138,7 @@ fn lines_are_readable() {
     let packet = Packet {
         tuple,
         inner: None,
+        outer: None,
         tcp: Some(TcpHeader {
             flags: TcpFlags(TcpFlags::SYN),
             seq: 7,

@@ -16,6 +16,7 @@ mod narrow;
 pub mod nft;
 mod order;
 pub mod owner;
+pub mod proxy;
 pub mod reading;
 mod state;
 mod survey;

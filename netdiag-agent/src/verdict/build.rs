@@ -1,16 +1,14 @@
 //! A finding becomes a verdict.
 
-use std::net::IpAddr;
-
 use uuid::Uuid;
 
 use super::case::{Case, Finding};
-use super::types::{Endpoint, FlowKey, Outcome, TrafficDirection, Verdict};
-use super::{hops, words};
+use super::types::{FlowKey, Outcome, TrafficDirection, Verdict};
+use super::{ends, hops, words};
 use crate::event::{IcmpKind, TcpFlags};
 use crate::flow::record::Direction;
 use crate::flow::{Flow, nat};
-use crate::inventory::{Inventory, NamespaceKind};
+use crate::inventory::Inventory;
 
 /// Name space of the uuids of flows.
 const FLOWS: Uuid = Uuid::from_u128(0x6e65_7464_6961_6750_8000_666c_6f77_7331);
@@ -40,8 +38,8 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
         tuple: flow.tuple,
         tcp_flags: (flow.is_tcp() && flow.tcp.syn.is_some()).then_some(TcpFlags(TcpFlags::SYN)),
         icmp: icmp(case),
-        source: endpoint(case, flow.tuple.src.ip()),
-        destination: endpoint(case, case.responder_address()),
+        source: ends::source(case),
+        destination: ends::destination(case),
         key: FlowKey {
             isn: flow.tcp.initial_seq,
             first_seen: flow.first,
@@ -97,24 +95,4 @@ fn direction(case: &Case<'_>) -> Option<TrafficDirection> {
     } else {
         TrafficDirection::Ingress
     })
-}
-
-fn endpoint(case: &Case<'_>, address: IpAddr) -> Endpoint {
-    match case.inventory.owner_of(address) {
-        Some(namespace) if namespace.kind == NamespaceKind::Node => Endpoint {
-            host: true,
-            netns: None,
-            external: false,
-        },
-        Some(namespace) => Endpoint {
-            host: false,
-            netns: namespace.name.clone(),
-            external: false,
-        },
-        None => Endpoint {
-            host: false,
-            netns: None,
-            external: case.inventory.node.is_some(),
-        },
-    }
 }

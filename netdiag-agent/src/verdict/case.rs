@@ -136,6 +136,18 @@ impl Finding {
         self
     }
 
+    /// A value that stands, where a counter rises.
+    #[must_use]
+    pub fn gauge(mut self, source: impl Into<String>, value: u64) -> Self {
+        self.evidence.push(Evidence {
+            source: source.into(),
+            count: None,
+            value: Some(value),
+            detail: Some("stands at".to_owned()),
+        });
+        self
+    }
+
     #[must_use]
     pub fn suspect(mut self, name: &str, reason: impl Into<String>) -> Self {
         self.suspects.push(Suspect {

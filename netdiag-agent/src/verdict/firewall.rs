@@ -97,6 +97,11 @@ impl Dropped<'_> {
         }
     }
 
+    /// Whose rule it is, where one rule is left.
+    pub const fn owner(&self) -> Owner {
+        self.owner
+    }
+
     pub fn is_policy(&self) -> bool {
         self.rule().is_some() && self.owner.is_policy_engine()
     }

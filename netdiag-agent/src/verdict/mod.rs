@@ -4,6 +4,7 @@
 
 pub mod build;
 mod case;
+mod ends;
 mod firewall;
 mod hops;
 mod masquerade;
@@ -13,5 +14,6 @@ pub mod types;
 mod words;
 
 pub use case::{Case, Finding, Neighbour, Neighbours};
+pub use ends::names;
 pub use rules::{Page, RULES, Rule};
 pub use types::*;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::event::{IcmpKind, IfIndex, Ktime, Netns, TcpFlags, Tuple};
+use crate::inventory::cluster::{Name, Pod};
 pub use crate::ruleset::RuleRef;
 
 /// How one flow ended, where and why.
@@ -98,8 +99,36 @@ pub struct Endpoint {
     pub host: bool,
     /// A namespace of this node, by the name it has below /run/netns or `pid N`.
     pub netns: Option<String>,
-    /// Neither the node nor a pod on it.
+    /// Neither the node nor a pod on it, nor anything the cluster knows by name.
     pub external: bool,
+    pub pod: Option<Arc<Pod>>,
+    /// The machine it is, or is on.
+    pub machine: Option<Arc<str>>,
+    /// The Service that was asked for.
+    pub service: Option<ServiceRef>,
+    /// The pod's name for the port.
+    pub port_name: Option<Arc<str>>,
+}
+
+impl Endpoint {
+    /// How much is known by name: more of it makes a verdict worth saying again.
+    pub fn names(&self) -> u8 {
+        [
+            self.pod.is_some(),
+            self.machine.is_some(),
+            self.service.is_some(),
+        ]
+        .map(u8::from)
+        .iter()
+        .sum()
+    }
+}
+
+/// A Service, by its own name and that of the port that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRef {
+    pub name: Name,
+    pub port_name: Option<Arc<str>>,
 }
 
 /// What identifies the connection on another node as well.
@@ -238,10 +267,11 @@ pub struct Remediation {
 /// What a caveat begins with that holds for the whole trace, not for this flow alone.
 pub const BLIND_SPOT: &str = "blind: ";
 
-/// An address for words: `pod web (10.244.0.2)`, `this node (192.0.2.1)`, `198.51.100.10`.
+/// An address for words: `pod shop/web (10.244.0.2)`, `this node (192.0.2.1)`, `198.51.100.10`.
 pub fn describe(endpoint: &Endpoint, address: IpAddr) -> String {
     match endpoint {
         Endpoint { host: true, .. } => format!("this node ({address})"),
+        Endpoint { pod: Some(pod), .. } => format!("pod {} ({address})", pod.name),
         Endpoint {
             netns: Some(name), ..
         } => format!("{name} ({address})"),

@@ -1,5 +1,7 @@
 //! Evidence, caveats and history in words a tired human reads.
 
+use std::collections::BTreeMap;
+
 use super::case::{Case, Finding};
 use super::types::{BLIND_SPOT, Evidence, Outcome};
 use crate::event::{Detail, Event, HookId, Pass};
@@ -63,6 +65,7 @@ pub fn blind_spots(case: &Case<'_>) -> Vec<String> {
         .iter()
         .map(|spot| format!("{BLIND_SPOT}{} ({})", spot.what, spot.why))
         .collect();
+    caveats.extend(unnamed(case));
     if case.lost > 0 {
         caveats.push(format!(
             "{} event(s) were lost while this flow lived",
@@ -76,6 +79,23 @@ pub fn blind_spots(case: &Case<'_>) -> Vec<String> {
         ));
     }
     caveats
+}
+
+/// What the cluster could not be asked, one line for each reason.
+fn unnamed(case: &Case<'_>) -> Vec<String> {
+    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (kind, why) in case.inventory.cluster.unseen() {
+        kinds.entry(why).or_default().push(kind.name());
+    }
+    let lines = kinds.into_iter();
+    lines
+        .map(|(why, kinds)| {
+            format!(
+                "{BLIND_SPOT}names of the cluster: {} ({why})",
+                kinds.join(", ")
+            )
+        })
+        .collect()
 }
 
 /// The events behind the verdict, oldest first; times relative to the first.

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use netdiag_tests::plan::{Family, Plan, Topology};
 use netdiag_tests::runner::{self, Options, variant};
+use netdiag_tests::scenario::Scenario;
 use netdiag_tests::{check, programs, replay, scenario};
 
 fn main() -> ExitCode {
@@ -31,46 +32,60 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the node, breaks it, traces it.
+/// What is shown, each on a node of its own: a full conntrack table leaves nothing else to see.
+const ACTS: [&str; 2] = ["demo", "conntrack_full"];
+
+/// Builds each node, breaks it, traces it. Returns how many verdicts are wrong.
 fn live() -> Result<usize> {
-    let demo = scenario::find("demo").context("the table has no scenario called demo")?;
     let scratch = tempfile::tempdir().context("make a temporary folder")?;
-    println!(
-        "a node, two pods, a Service, an external host; broken: {}\n",
-        demo.about
-    );
-    let options = Options {
-        record_dir: Some(scratch.path().to_owned()),
-        ..Options::default()
-    };
-    let ran = runner::run(demo, Topology::Bridge, Family::V4, &options);
-    let folder = scratch
-        .path()
-        .join(variant(demo, Topology::Bridge, Family::V4));
-    if !folder.join(replay::RECORDING).is_file() {
-        return ran.map(|_| 0);
+    let mut wrong = 0;
+    for act in acts()? {
+        println!(
+            "a node, two pods, a Service, an external host; broken: {}\n",
+            act.about
+        );
+        let options = Options {
+            record_dir: Some(scratch.path().to_owned()),
+            ..Options::default()
+        };
+        let ran = runner::run(act, Topology::Bridge, Family::V4, &options);
+        let folder = scratch
+            .path()
+            .join(variant(act, Topology::Bridge, Family::V4));
+        if folder.join(replay::RECORDING).is_file() {
+            wrong += show(act, &folder)?;
+        }
+        ran?;
     }
-    let wrong = show(&folder)?;
-    ran.map(|_| wrong)
+    Ok(wrong)
 }
 
 /// For machines without root or without what a live run needs.
 fn recorded() -> Result<usize> {
-    let folder = replay::folder().join("demo_bridge_v4");
-    if !folder.join(replay::RECORDING).is_file() {
-        bail!("{} has no recording", folder.display());
+    let mut wrong = 0;
+    for act in acts()? {
+        let folder = replay::folder().join(variant(act, Topology::Bridge, Family::V4));
+        if !folder.join(replay::RECORDING).is_file() {
+            bail!("{} has no recording", folder.display());
+        }
+        wrong += show(act, &folder)?;
     }
-    show(&folder)
+    Ok(wrong)
+}
+
+fn acts() -> Result<Vec<&'static Scenario>> {
+    let find = |name| scenario::find(name).with_context(|| format!("no scenario is called {name}"));
+    ACTS.into_iter().map(find).collect()
 }
 
 /// Prints a recording three times: for eyes, for programs, and against the truth. Returns how many verdicts are wrong.
-fn show(folder: &Path) -> Result<usize> {
+fn show(act: &Scenario, folder: &Path) -> Result<usize> {
     let recording = folder.join(replay::RECORDING);
     print(&recording, "table")?;
     println!("\nThe same as JSON lines (-o jsonl):\n");
     print(&recording, "jsonl")?;
     println!("\nAgainst what was broken:\n");
-    marks(folder)
+    marks(act, folder)
 }
 
 fn print(recording: &PathBuf, format: &str) -> Result<()> {
@@ -86,12 +101,11 @@ fn print(recording: &PathBuf, format: &str) -> Result<()> {
     }
 }
 
-fn marks(folder: &Path) -> Result<usize> {
-    let demo = scenario::find("demo").context("the table has no scenario called demo")?;
+fn marks(act: &Scenario, folder: &Path) -> Result<usize> {
     let verdicts = replay::verdicts(folder)?;
     let plan = Plan::of(Topology::Bridge);
     let mut wrong = 0;
-    for attempt in scenario::attempts(demo, &plan, Family::V4) {
+    for attempt in scenario::attempts(act, &plan, Family::V4) {
         let complaints = check::attempt(&attempt, &verdicts);
         let said =
             check::about(&attempt, &verdicts).map_or("nothing", |verdict| {
@@ -111,6 +125,6 @@ fn marks(folder: &Path) -> Result<usize> {
         }
         wrong += usize::from(!complaints.is_empty());
     }
-    println!("\n{} verdicts checked, {wrong} wrong", verdicts.len());
+    println!("\n{} verdicts checked, {wrong} wrong\n", verdicts.len());
     Ok(wrong)
 }

@@ -13,14 +13,19 @@ use crate::topology::nft_tool;
 
 /// The node may masquerade the pods on two ports only, and the second pod holds both.
 pub fn two_snat_ports(case: &Case) -> Result<()> {
+    two_snat_ports_to(case, broken::TCP)
+}
+
+/// The same for what goes to this port.
+pub fn two_snat_ports_to(case: &Case, port: u16) -> Result<()> {
     case.node.run(&format!(
         "{} -w -t nat -I POSTROUTING -s {} -o {} -p tcp --dport {} -j MASQUERADE --to-ports 40000-40001",
         nft_tool(case.family),
         case.addresses().pods,
         case.node.uplink(),
-        broken::TCP,
+        port,
     ))?;
-    let to = at(case.healthy(), broken::TCP);
+    let to = at(case.healthy(), port);
     let held = case.node.pods[1].within(|| {
         let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(2));
         Ok([connect(), connect()].map(|stream| stream.with_context(|| format!("connect to {to}"))))

@@ -108,3 +108,32 @@ pub fn old_slow_connection(case: &Case) -> Result<()> {
         },
     )
 }
+
+/// The traced pod's TCP to the external host is translated without connection tracking, address for address, as an
+/// appliance or a hand-written ruleset does it. Healthy, but no conntrack entry joins the two sides.
+pub fn stateless(case: &Case) -> Result<()> {
+    let (pod, node, to) = (
+        case.addresses().pod[0],
+        case.addresses().node,
+        case.healthy(),
+    );
+    let ip = case.family.nft();
+    for line in [
+        "add table inet stateless".to_owned(),
+        "add chain inet stateless arrive { type filter hook prerouting priority raw; }".to_owned(),
+        "add chain inet stateless leave { type filter hook postrouting priority mangle; }"
+            .to_owned(),
+        format!(
+            "add rule inet stateless arrive {ip} saddr {pod} {ip} daddr {to} meta l4proto tcp notrack"
+        ),
+        format!(
+            "add rule inet stateless arrive {ip} saddr {to} {ip} daddr {node} meta l4proto tcp notrack {ip} daddr set {pod}"
+        ),
+        format!(
+            "add rule inet stateless leave {ip} saddr {pod} {ip} daddr {to} meta l4proto tcp {ip} saddr set {node}"
+        ),
+    ] {
+        case.node.netns.run("nft", &[line.as_str()])?;
+    }
+    Ok(())
+}

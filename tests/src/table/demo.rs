@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::controls::{self, step};
-use crate::faults::{Case, Place, at, conntrack, firewall, routing};
+use crate::faults::{Case, Place, at, conntrack, firewall, kube, routing};
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
 
 pub const SCENARIOS: &[Scenario] = &[Scenario::new(
     "demo",
-    "ten faults at once: three rule back ends, a lost reply, routes, neighbours, ports, silence",
+    "twelve faults at once: three rule back ends, a lost reply, an empty Service, SNAT ports, routes, neighbours, silence",
     break_everything,
     attempts,
 )
@@ -33,7 +33,9 @@ fn break_everything(case: &Case) -> Result<()> {
     node.sh("iptables -I FORWARD -p udp --sport 9002 -j DROP")?;
     routing::blackhole_route(case)?;
     conntrack::drop_invalid(case)?;
-    let silent = format!("iptables -I INPUT -p tcp --dport {} -j DROP", port::SLOW);
+    kube::no_endpoints(case)?;
+    conntrack::two_snat_ports_to(case, port::SLOW)?;
+    let silent = format!("iptables -I INPUT -p tcp --dport {} -j DROP", port::MUTE);
     case.node.external.sh(&silent).map(drop)
 }
 
@@ -79,6 +81,17 @@ fn attempts(place: &Place) -> Vec<Attempt> {
         ),
         Attempt::new(
             try_(Kind::Tcp, external, port::SLOW),
+            timeout,
+            Expect::dropped(&["SNAT_PORTS_EXHAUSTED"], &["NF_POSTROUTING"]),
+        ),
+        Attempt::new(
+            try_(Kind::Tcp, place.addresses().vip_local, kube::EMPTY_PORT),
+            refused,
+            Expect::dropped(&["SVC_NO_ENDPOINTS"], FORWARD)
+                .component(&[("owner", "kube-proxy"), ("name", kube::EMPTY_SERVICE)]),
+        ),
+        Attempt::new(
+            try_(Kind::Tcp, external, port::MUTE),
             timeout,
             Expect::no_answer(&["NO_ANSWER"]),
         ),

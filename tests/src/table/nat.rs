@@ -53,6 +53,12 @@ pub const SCENARIOS: &[Scenario] = &[
         older_lost,
     ),
     Scenario::new(
+        "stateless_nat",
+        "nothing; the node translates without conntrack",
+        nat::stateless,
+        stateless,
+    ),
+    Scenario::new(
         "overlay",
         "nothing; a pod of another node is reached through VXLAN",
         overlay::vxlan,
@@ -62,7 +68,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "overlay_node",
         "nothing; a pod of another node is reached through VXLAN, and the node is traced",
         overlay::vxlan,
-        overlay_node,
+        overlay,
     )
     .select(Select::Uplink),
     Scenario::new(
@@ -140,37 +146,38 @@ fn older_lost(place: &Place) -> Vec<Attempt> {
     ]
 }
 
-/// Both hops of the tunnel, each asked of one conversation.
-fn overlay(place: &Place) -> Vec<Attempt> {
-    let pod = place.addresses().stranger;
-    let mut there = Expect::delivered();
-    (there.hops, there.action) = (&["TUNNEL_ENCAP"], "SEEN");
-    let mut back = Expect::delivered();
-    (back.hops, back.action, back.reply) = (&["TUNNEL_DECAP"], "SEEN", true);
-    let tcp =
-        |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
-    let own = vec![
-        tcp(port::TCP[0], there),
-        tcp(port::TCP[2], back),
-        controls::icmp(pod),
-    ];
-    controls::beside(place, own)
+/// Nothing but TCP's own sequence numbers joins the two sides.
+fn stateless(place: &Place) -> Vec<Attempt> {
+    let to = |port| Step::new(Kind::Tcp, at(place.healthy(), port));
+    let mut through = Expect::delivered().present(&["nat"]);
+    (through.hops, through.action) = (&["NIC_EGRESS"], "SEEN");
+    let refused = Expect::refused(&["PEER_REFUSED"], &["FABRIC", "NIC_INGRESS"]).present(&["nat"]);
+    vec![
+        Attempt::new(to(port::TCP[0]), &[Answer::Ok], through),
+        Attempt::new(to(port::CLOSED), &[Answer::Refused], refused),
+        controls::udp(place.healthy()),
+        controls::icmp(place.healthy()),
+    ]
 }
 
-/// The outer packets are in view as well: the uplink is on the inner flow's way.
-fn overlay_node(place: &Place) -> Vec<Attempt> {
+/// The tunnel's two hops, and the uplink under it, each asked of one conversation.
+fn overlay(place: &Place) -> Vec<Attempt> {
     let pod = place.addresses().stranger;
-    let mut out = Expect::delivered();
-    (out.hops, out.action) = (&["NIC_EGRESS"], "SEEN");
-    let mut back = Expect::delivered();
-    (back.hops, back.action, back.reply) = (&["NIC_INGRESS"], "SEEN", true);
-    let tcp =
-        |port, expect| Attempt::new(Step::new(Kind::Tcp, at(pod, port)), &[Answer::Ok], expect);
-    vec![
-        tcp(port::TCP[0], out),
-        tcp(port::TCP[2], back),
-        controls::icmp(pod),
-    ]
+    let passes = |hops, reply| {
+        let mut expect = Expect::delivered();
+        (expect.hops, expect.action, expect.reply) = (hops, "SEEN", reply);
+        expect
+    };
+    let own = [
+        (Kind::Tcp, port::TCP[0], passes(&["TUNNEL_ENCAP"], false)),
+        (Kind::Tcp, port::TCP[1], passes(&["NIC_EGRESS"], false)),
+        (Kind::Tcp, port::TCP[2], passes(&["TUNNEL_DECAP"], true)),
+        (Kind::Icmp, 0, passes(&["NIC_INGRESS"], true)),
+    ];
+    let own = own.map(|(kind, port, expect)| {
+        Attempt::new(Step::new(kind, at(pod, port)), &[Answer::Ok], expect)
+    });
+    controls::beside(place, own.to_vec())
 }
 
 fn overlay_silent(place: &Place) -> Vec<Attempt> {

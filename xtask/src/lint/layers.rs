@@ -82,7 +82,22 @@ const LAYERS: &[Layer] = &[
         "replay",
         &["engine", "event", "inventory", "recording", "verdict"],
     ),
-    edge("cli", &["event", "export"]),
+    edge("store", &["export"]),
+    // The node mode, without the traces themselves: settings, service, metrics, budget.
+    edge(
+        "agent",
+        &[
+            "event",
+            "export",
+            "identity",
+            "inventory",
+            "store",
+            "verdict",
+        ],
+    ),
+    edge("privilege", &[]),
+    // The words for pods are parsed where they are looked for.
+    edge("cli", &["event", "export", "identity"]),
     edge("app", ANY),
     edge("lib", ANY),
     edge("main", ANY),

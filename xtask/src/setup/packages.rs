@@ -11,7 +11,7 @@ use crate::sh;
 
 const STEP: &str = "packages";
 
-/// One package, known by a program it brings.
+/// One package, known by a program (or, with a whole path, a file) it brings.
 pub struct Package {
     pub name: &'static str,
     pub program: &'static str,
@@ -24,6 +24,7 @@ pub enum Ring {
     Lab,
     Vm,
     Bench,
+    Cluster,
 }
 
 const fn package(name: &'static str, program: &'static str, needed_by: Ring) -> Package {
@@ -51,6 +52,34 @@ pub const PACKAGES: &[Package] = &[
     package("busybox-static", "busybox", Ring::Vm),
     package("xz-utils", "xz", Ring::Vm),
     package("zstd", "zstd", Ring::Vm),
+    package("containerd", "containerd", Ring::Cluster),
+    package("runc", "runc", Ring::Cluster),
+    package(
+        "containernetworking-plugins",
+        "/usr/lib/cni/bridge",
+        Ring::Cluster,
+    ),
+    package("etcd-server", "etcd", Ring::Cluster),
+    package("kubernetes-client", "kubectl", Ring::Cluster),
+    package("dnsmasq-base", "dnsmasq", Ring::Cluster),
+    package("ipset", "ipset", Ring::Cluster),
+    package("openssl", "openssl", Ring::Cluster),
+    package("util-linux", "nsenter", Ring::Cluster),
+    // Kubernetes is built once from its Debian source package.
+    package("golang-1.19-go", "/usr/lib/go-1.19/bin/go", Ring::Cluster),
+    package(
+        "golang-1.19-src",
+        "/usr/share/go-1.19/src/builtin/builtin.go",
+        Ring::Cluster,
+    ),
+    package(
+        "golang-github-modern-go-reflect2-dev",
+        "/usr/share/gocode/src/github.com/modern-go/reflect2/go_above_118.go",
+        Ring::Cluster,
+    ),
+    package("dpkg-dev", "dpkg-source", Ring::Cluster),
+    package("make", "make", Ring::Cluster),
+    package("rsync", "rsync", Ring::Cluster),
 ];
 
 /// Packages of this ring whose program is not on this machine.
@@ -73,7 +102,7 @@ pub fn ensure() -> Result<()> {
         say(
             STEP,
             format_args!(
-                "no apt-get here; the lab, the VMs and the demo need: {}",
+                "no apt-get here; the lab, the VMs, the cluster and the demo need: {}",
                 programs(&missing)
             ),
         );
@@ -85,7 +114,7 @@ pub fn ensure() -> Result<()> {
         say(
             STEP,
             format_args!(
-                "for the lab, the VMs and the live demo, as root: apt-get install {names}"
+                "for the lab, the VMs, the cluster and the live demo, as root: apt-get install {names}"
             ),
         );
         return Ok(());

@@ -201,7 +201,7 @@ impl Tree {
     /// A program and the libraries that `ldd` names for it.
     fn program(&mut self, path: &Path, host: &Path, data: Vec<u8>) -> Result<()> {
         self.file(path, 0o755, data);
-        for library in libraries(host) {
+        for library in sh::libraries(host) {
             let name = inside(&library)?;
             if !self.entries.contains_key(&name) {
                 let data =
@@ -281,16 +281,6 @@ fn stripped(program: &Path) -> Result<Vec<u8>> {
     let copy = sh::target().join("vm/stripped");
     sh::output(Command::new("strip").arg("-o").arg(&copy).arg(program))?;
     fs::read(&copy).with_context(|| format!("read {}", copy.display()))
-}
-
-/// What the dynamic loader would load; nothing for a static program.
-fn libraries(program: &Path) -> Vec<PathBuf> {
-    let said = sh::output(Command::new("ldd").arg(program)).unwrap_or_default();
-    said.lines()
-        .flat_map(str::split_whitespace)
-        .filter(|word| word.starts_with('/'))
-        .map(PathBuf::from)
-        .collect()
 }
 
 /// Where a file of this machine goes in the archive: its folder's real name, since /lib may be a link.

@@ -9,12 +9,12 @@ mod modules;
 mod qemu;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::setup::packages::Ring;
 use crate::test::Tally;
 use crate::{setup, sh, test};
 
@@ -143,7 +143,7 @@ pub fn test(kernel: &Kernel) -> Result<Tally> {
 
 /// Why no virtual machine can run on this machine.
 pub fn cannot_run() -> Option<String> {
-    let missing = setup::packages::missing(|ring| ring != setup::packages::Ring::Bench);
+    let missing = setup::packages::missing(|ring| matches!(ring, Ring::Lab | Ring::Vm));
     if !missing.is_empty() {
         return Some(format!("packages are missing: {}", missing.join(" ")));
     }
@@ -214,17 +214,6 @@ fn choose(list: &str, full: bool) -> Vec<String> {
         chosen.extend(names.skip(skip).take(if full { variants.len() } else { 1 }));
     }
     chosen
-}
-
-/// Where downloaded kernels are kept between runs and between clones.
-fn cache() -> PathBuf {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let user = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    user.map_or_else(|| sh::target().join("vm"), |cache| cache.join("netdiag"))
 }
 
 #[cfg(test)]

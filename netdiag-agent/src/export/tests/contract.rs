@@ -217,3 +217,24 @@ fn absurd_times_stay_within_the_format() {
         assert_valid(&value);
     }
 }
+
+#[test]
+fn both_ends_are_named() {
+    let line = line(&fixtures::named());
+    assert_valid(&line);
+    assert_eq!(
+        line["source"],
+        json!({
+            "node_name": "node-0", "namespace": "web", "pod_name": "api-7f9c", "labels": ["app=api"],
+            "workloads": [{"kind": "Deployment", "name": "api"}]
+        })
+    );
+    assert_eq!(
+        line["destination"],
+        json!({
+            "node_name": "node-1", "namespace": "shop", "pod_name": "db-0", "labels": ["app=db"],
+            "workloads": [{"kind": "Deployment", "name": "db"}],
+            "service": {"namespace": "shop", "name": "db", "port_name": "sql"}, "port_name": "postgres"
+        })
+    );
+}

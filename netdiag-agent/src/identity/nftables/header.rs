@@ -36,6 +36,7 @@ pub fn packet(network: &[u8], transport: &[u8]) -> Option<Packet> {
             dst: SocketAddr::new(ip.destination, dport.unwrap_or(0)),
         },
         inner: None,
+        outer: None,
         tcp: tcp.map(|bytes| TcpHeader {
             flags: TcpFlags(bytes[13]),
             seq: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),

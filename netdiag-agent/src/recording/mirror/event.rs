@@ -55,6 +55,7 @@ impl From<&event::Packet> for Packet {
         Self {
             tuple: Text(packet.tuple),
             inner: packet.inner.map(Text),
+            outer: packet.outer.map(Text),
             tcp: packet.tcp.map(|tcp| TcpHeader {
                 flags: Text(tcp.flags),
                 seq: tcp.seq,
@@ -78,6 +79,7 @@ impl From<Packet> for event::Packet {
         Self {
             tuple: packet.tuple.0,
             inner: packet.inner.map(|tuple| tuple.0),
+            outer: packet.outer.map(|tuple| tuple.0),
             tcp: packet.tcp.map(|tcp| event::TcpHeader {
                 flags: tcp.flags.0,
                 seq: tcp.seq,

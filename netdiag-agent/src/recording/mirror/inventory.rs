@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::spell::{Network, Spell, Text};
+use super::super::spell::{Spell, Text};
 use super::{Delta, Listener, Listing, Peer, Program};
 use crate::event::{HookId, IfIndex, Ktime, Netns};
 use crate::{inventory, ruleset};
@@ -72,16 +72,15 @@ impl From<&inventory::Delta> for Delta {
             },
             Core::MasqueradeConfig(config) => Self::MasqueradeConfig {
                 file: config.file.clone(),
-                exempt: config
-                    .exempt
-                    .iter()
-                    .map(|(address, length)| Text(Network(*address, *length)))
-                    .collect(),
-                link_local: config.link_local,
+                exempt: config.exempt.iter().copied().map(Text).collect(),
             },
             Core::Connections { netns, entries } => Self::Connections {
                 netns: netns.0,
                 entries: entries.iter().map(Into::into).collect(),
+            },
+            Core::Cluster { at, change } => Self::Cluster {
+                at: at.0,
+                change: change.into(),
             },
         }
     }
@@ -211,21 +210,19 @@ impl From<Delta> for inventory::Delta {
                 ifindex: IfIndex(ifindex),
                 programs: programs.into_iter().map(Into::into).collect(),
             },
-            Delta::MasqueradeConfig {
-                file,
-                exempt,
-                link_local,
-            } => Self::MasqueradeConfig(inventory::MasqueradeConfig {
-                file,
-                exempt: exempt
-                    .into_iter()
-                    .map(|Text(Network(address, length))| (address, length))
-                    .collect(),
-                link_local,
-            }),
+            Delta::MasqueradeConfig { file, exempt } => {
+                Self::MasqueradeConfig(inventory::MasqueradeConfig {
+                    file,
+                    exempt: exempt.into_iter().map(|network| network.0).collect(),
+                })
+            }
             Delta::Connections { netns, entries } => Self::Connections {
                 netns: Netns(netns),
                 entries: entries.into_iter().map(Into::into).collect(),
+            },
+            Delta::Cluster { at, change } => Self::Cluster {
+                at: Ktime(at),
+                change: change.into(),
             },
         }
     }

@@ -157,6 +157,7 @@ fn chains_in_front_of_nat_see_the_ends_before_it() {
     let packet = crate::event::Packet {
         tuple: tuple("10.244.1.7:40000", "10.244.2.5:8080"),
         inner: None,
+        outer: None,
         tcp: None,
         icmp: None,
         ttl: 64,

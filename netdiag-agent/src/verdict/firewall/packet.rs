@@ -67,14 +67,8 @@ fn interfaces(
         .and_then(|route| route.oif)
         .and_then(name)
         .unwrap_or(Interface::Unknown);
-    // What br_netfilter hands to the IP hooks has no route, and the bridge stands for its ports.
-    let bridged = group
-        .drop
-        .stack
-        .iter()
-        .any(|symbol| symbol.starts_with("br_nf_") || symbol.starts_with("br_forward"));
     match hook {
-        Hook::Forward if bridged => {
+        Hook::Forward if by_bridge(&group.drop.stack) => {
             let bridge = the_bridge(case, netns);
             facts.bridged = true;
             facts.iif.clone_from(&bridge);
@@ -107,6 +101,17 @@ fn interfaces(
     }
 }
 
+/// Whether br_netfilter handed it to FORWARD: such a packet has no route, and the bridge stands for its ports. One that
+/// came in through a bridge and is routed has the bridge's functions on its stack too, but further out.
+fn by_bridge<S: AsRef<str>>(stack: &[S]) -> bool {
+    let decides = stack.iter().map(AsRef::as_ref).find_map(|symbol| {
+        let bridge = symbol.starts_with("br_nf_") || symbol.starts_with("br_forward");
+        let route = symbol.starts_with("ip_forward") || symbol.starts_with("ip6_forward");
+        (bridge || route).then_some(bridge)
+    });
+    decides.unwrap_or(false)
+}
+
 /// The node's bridge, when it has just one.
 fn the_bridge(case: &Case<'_>, netns: Netns) -> Interface {
     let mut bridges = case
@@ -116,5 +121,36 @@ fn the_bridge(case: &Case<'_>, netns: Netns) -> Interface {
     match (bridges.next(), bridges.next()) {
         (Some(only), None) => Interface::Named(only.name.to_string()),
         _ => Interface::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_bridge;
+
+    #[test]
+    fn the_innermost_function_that_forwards_decides() {
+        let came_by_a_bridge = [
+            "nft_do_chain_ipv4",
+            "nf_hook_slow",
+            "ip_forward",
+            "ip_sabotage_in",
+            "nf_hook_slow",
+            "ip_rcv",
+            "br_handle_frame_finish",
+            "br_nf_pre_routing_finish",
+        ];
+        assert!(!by_bridge(&came_by_a_bridge));
+        let stays_on_it = [
+            "nft_do_chain_ipv4",
+            "nf_hook_slow",
+            "br_nf_forward_ip",
+            "nf_hook_slow",
+            "__br_forward",
+            "br_nf_pre_routing_finish",
+        ];
+        assert!(by_bridge(&stays_on_it));
+        assert!(!by_bridge(&["nf_hook_slow", "ip6_forward"]));
+        assert!(!by_bridge::<&str>(&[]));
     }
 }

@@ -54,8 +54,8 @@ impl Rule for ConntrackFull {
             death(self.cause(), found)
                 .component(component)
                 .counter("conntrack.drop", dropped)
-                .counter("conntrack.entries", entries)
-                .counter("conntrack.limit", limit)
+                .gauge("conntrack.entries", entries)
+                .gauge("conntrack.limit", limit)
                 .remedy(summary, commands),
         )
     }

@@ -10,6 +10,7 @@ mod conntrack_lost;
 mod dns_timeout;
 mod header_error;
 mod host_firewall_drop;
+mod kube_proxy_rules_missing;
 mod link_down;
 mod listen_overflow;
 mod martian;
@@ -26,9 +27,13 @@ mod prohibit_route;
 mod qdisc_drop;
 mod routing_loop;
 mod rp_filter;
+mod service;
 mod snat_ports_exhausted;
 mod socket_buffer_full;
+mod svc_backends_not_ready;
 mod svc_no_endpoints;
+mod svc_port_undefined;
+mod target_port_mismatch;
 mod ttl_expired;
 mod tunnel_drop;
 mod unknown;
@@ -86,7 +91,11 @@ pub const RULES: &[&dyn Rule] = &[
     &conntrack_full::ConntrackFull,
     &snat_ports_exhausted::SnatPortsExhausted,
     &conntrack_invalid::ConntrackInvalid,
+    &svc_port_undefined::SvcPortUndefined,
+    &svc_backends_not_ready::SvcBackendsNotReady,
+    &target_port_mismatch::TargetPortMismatch,
     &svc_no_endpoints::SvcNoEndpoints,
+    &kube_proxy_rules_missing::KubeProxyRulesMissing,
     &netpol_drop::NetpolDrop,
     &host_firewall_drop::HostFirewallDrop,
     &blackhole_route::BlackholeRoute,
