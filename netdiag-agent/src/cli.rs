@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
 
 pub use destination::{Destination, Host, Object, ObjectKind};
@@ -132,19 +131,26 @@ impl Error {
     /// Prints help on standard output, errors on standard error. A reader that has gone away is no further error.
     pub fn report(&self) {
         let _ = match self {
-            Self::Grammar(error) if error.kind() == ErrorKind::ValueValidation => {
-                // The first line names the option, the value and the fault; the rest points at --help.
-                let text = error.render().to_string();
+            Self::Grammar(error) if error.use_stderr() => {
                 writeln!(
                     std::io::stderr(),
                     "{}",
-                    text.lines().next().unwrap_or("error: bad value")
+                    one_line(&error.render().to_string())
                 )
             }
             Self::Grammar(error) => error.print(),
             Self::Input(fault) => writeln!(std::io::stderr(), "error: {fault}"),
         };
     }
+}
+
+/// What clap says of a fault, without the usage behind it.
+fn one_line(text: &str) -> String {
+    let said = text.lines().map(str::trim).take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let parts: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
+    parts.join("; ").replace(":; ", ": ")
 }
 
 /// Reads the command line; does not touch the network: names in `--to` stay names.

@@ -11,10 +11,13 @@ mod tunnels;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::event::{Event, HookId, Ktime, Span};
+use crate::event::{Event, HookId, Ktime, Netns, NudState, Span};
 use crate::flow::{Flow, FlowId, FlowTable, Spot, Tunnels};
 use crate::inventory::{Delta, Inventory};
-use crate::verdict::{Neighbours, Verdict, build};
+use crate::verdict::{Neighbour, Neighbours, Verdict, build};
+
+/// The kernel gives a next hop up after three probes, one second apart.
+const RESOLUTION: Span = Span::millis(3500);
 
 /// How long an event waits for older ones of other CPUs. The ring is read every few milliseconds.
 const HOLD: Span = Span::millis(15);
@@ -145,9 +148,17 @@ impl Engine {
         verdicts
     }
 
-    /// Some flow is still undecided and may yet be.
-    pub fn pending(&self) -> bool {
-        !self.waiting.is_empty() || self.open.values().any(|open| !open.settled)
+    /// Some flow is still undecided and may yet be; or a packet nobody has seen may wait for its next hop's address.
+    pub fn pending(&self, now: Ktime) -> bool {
+        let asked = |(netns, entry): (Netns, &Neighbour)| {
+            entry.state == NudState::INCOMPLETE
+                && now.since(entry.at) < RESOLUTION
+                && self.inventory.namespace(netns).is_some_and(|it| it.target)
+        };
+        let mut neighbours = self.neighbours.iter();
+        !self.waiting.is_empty()
+            || self.open.values().any(|open| !open.settled)
+            || neighbours.any(|((netns, _), entry)| asked((*netns, entry)))
     }
 
     /// Flows seen so far.

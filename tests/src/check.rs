@@ -139,6 +139,12 @@ fn against(expect: &Expect, verdict: &Value) -> Vec<String> {
         );
     }
     complaints.extend(hop(expect, verdict));
+    for (pointer, value) in expect.says {
+        let said = verdict.pointer(pointer).map(word);
+        if said.as_deref() != Some(*value) {
+            complaints.push(format!("{pointer} is {said:?}, expected {value:?}"));
+        }
+    }
     for member in expect.present {
         let missing = match verdict.get(member) {
             Some(Value::Array(list)) => list.is_empty(),

@@ -12,6 +12,7 @@ pub mod masquerade;
 pub mod nat;
 pub mod overlay;
 pub mod program;
+pub mod proxy;
 pub mod routing;
 pub mod socket;
 

@@ -19,6 +19,7 @@ pub mod needs;
 mod netlink;
 pub mod netns;
 pub mod node;
+mod objects;
 pub mod packet;
 pub mod plan;
 pub mod process;

@@ -1,11 +1,14 @@
 //! Runs one scenario for real: build, break, trace, judge.
 
 use std::fmt;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use netdiag_apiserver::ApiServer;
 use serde_json::Value;
 
 use crate::faults::Case;
@@ -14,7 +17,7 @@ use crate::plan::{Family, Topology};
 use crate::process::{Ended, Resident, Running};
 use crate::scenario::{Attempt, Scenario, Select, Sender};
 use crate::snapshot::Snapshot;
-use crate::{check, conntrack, programs, replay, send};
+use crate::{check, conntrack, objects, programs, replay, send};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -128,7 +131,9 @@ fn traced(scenario: &Scenario, case: &Case, attempts: &[Attempt], files: &Files)
     let node = case.node;
     let sender = sender(scenario, node, attempts, &files.report)?;
     let before = Snapshot::take(node)?;
-    let Traced { command, ended } = trace(scenario, node, &sender, &files.recording)?;
+    let cluster = Cluster::start(scenario, case)?;
+    let Traced { command, ended } =
+        trace(scenario, node, &sender, &files.recording, cluster.as_ref())?;
     let mut complaints = before.differences(&Snapshot::take(node)?);
     complaints.extend(answers(attempts, &files.report)?);
     let verdicts = check::last_revisions(lines(&ended.stdout, &mut complaints)?);
@@ -172,7 +177,44 @@ fn sender(
     Ok(command)
 }
 
-fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -> Result<Traced> {
+/// The API server of a scenario's cluster, and how it is reached.
+struct Cluster {
+    _server: ApiServer,
+    kubeconfig: tempfile::NamedTempFile,
+}
+
+impl Cluster {
+    /// In the node's namespace; `None` where the scenario has no cluster.
+    fn start(scenario: &Scenario, case: &Case) -> Result<Option<Self>> {
+        let objects = (scenario.objects)(&case.place);
+        if objects.is_empty() {
+            return Ok(None);
+        }
+        let listener = case.node.netns.within(|| {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind the API server's socket")
+        })?;
+        let server = ApiServer::on(listener).context("start the API server")?;
+        for object in objects {
+            server.put(object);
+        }
+        let mut kubeconfig = tempfile::NamedTempFile::new().context("make a kubeconfig")?;
+        kubeconfig
+            .write_all(server.kubeconfig().as_bytes())
+            .context("write the kubeconfig")?;
+        Ok(Some(Self {
+            _server: server,
+            kubeconfig,
+        }))
+    }
+}
+
+fn trace(
+    scenario: &Scenario,
+    node: &Node,
+    sender: &Command,
+    recording: &Path,
+    cluster: Option<&Cluster>,
+) -> Result<Traced> {
     let pod = match scenario.sender {
         Sender::Pod => 0,
         Sender::External => 1,
@@ -186,6 +228,15 @@ fn trace(scenario: &Scenario, node: &Node, sender: &Command, recording: &Path) -
         Select::Uplink => command.args(["--interface", node.uplink()]),
         Select::Interface => command.args(["--interface", &node.plan.names.veths[pod]]),
     };
+    // Whatever cluster this machine belongs to has nothing to say here.
+    command
+        .env_remove("KUBECONFIG")
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .env("HOME", "/nonexistent")
+        .env("NODE_NAME", objects::NODE);
+    if let Some(cluster) = cluster {
+        command.arg("--kubeconfig").arg(cluster.kubeconfig.path());
+    }
     command
         .args(["--uplink", node.uplink(), "-o", "jsonl", "--record"])
         .arg(recording);

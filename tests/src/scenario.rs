@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::faults::{Case, Place};
 use crate::needs::Need;
@@ -30,6 +31,8 @@ pub struct Scenario {
     /// Breaks a healthy node.
     pub build: fn(&Case) -> Result<()>,
     pub attempts: fn(&Place) -> Vec<Attempt>,
+    /// What an API server says of the node's pods and Services; without any, there is none.
+    pub objects: fn(&Place) -> Vec<Value>,
 }
 
 /// Where the conversations start.
@@ -73,7 +76,15 @@ impl Scenario {
             needs: &[],
             build,
             attempts,
+            objects: |_| Vec::new(),
         }
+    }
+
+    /// In a cluster of which the API server says this.
+    #[must_use]
+    pub const fn within(mut self, objects: fn(&Place) -> Vec<Value>) -> Self {
+        self.objects = objects;
+        self
     }
 
     #[must_use]
@@ -193,6 +204,8 @@ pub struct Expect {
     pub component: &'static [(&'static str, &'static str)],
     /// Members of the verdict that must not be missing or empty.
     pub present: &'static [&'static str],
+    /// Values by JSON pointer.
+    pub says: &'static [(&'static str, &'static str)],
 }
 
 impl Expect {
@@ -206,6 +219,7 @@ impl Expect {
             reply: false,
             component: &[],
             present: &[],
+            says: &[],
         }
     }
 
@@ -277,6 +291,12 @@ impl Expect {
     #[must_use]
     pub const fn present(mut self, members: &'static [&'static str]) -> Self {
         self.present = members;
+        self
+    }
+
+    #[must_use]
+    pub const fn says(mut self, values: &'static [(&'static str, &'static str)]) -> Self {
+        self.says = values;
         self
     }
 

@@ -11,6 +11,7 @@ mod masquerade;
 mod nat;
 mod program;
 mod routing;
+mod services;
 mod socket;
 
 use crate::scenario::Scenario;
@@ -22,6 +23,7 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     routing::SCENARIOS,
     socket::SCENARIOS,
     kube::SCENARIOS,
+    services::SCENARIOS,
     program::SCENARIOS,
     demo::SCENARIOS,
     conntrack::SCENARIOS,

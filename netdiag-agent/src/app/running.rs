@@ -263,7 +263,7 @@ impl Running {
 
     /// Some flow is still undecided and may yet be.
     pub(super) fn pending(&self) -> bool {
-        self.engine.pending()
+        self.engine.pending(now())
     }
 
     pub(super) fn inventory(&self) -> &Inventory {

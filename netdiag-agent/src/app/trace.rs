@@ -190,6 +190,11 @@ impl Trace {
                 .join(", ")
         };
         let interfaces = target.pod_links.len() + target.uplinks.len();
+        let watched: Vec<String> = [("", &target.pod_links), ("uplink ", &target.uplinks)]
+            .into_iter()
+            .filter(|(_, links)| !links.is_empty())
+            .map(|(what, links)| format!("{what}{}", names(links)))
+            .collect();
         let progress = &self.printer.progress;
         progress.attached(self.running.session().hooks().len(), interfaces);
         progress.aside(|| {
@@ -199,9 +204,8 @@ impl Trace {
             }
             let _ = writeln!(
                 stderr,
-                "netdiag: ready: {subject} to {to}, watching {} and uplink {}",
-                names(&target.pod_links),
-                names(&target.uplinks),
+                "netdiag: ready: {subject} to {to}, watching {}",
+                watched.join(" and ")
             );
         });
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Engine, MAX_NEIGHBOURS};
-use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Packet, Proto};
+use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Netns, Packet, Proto, Span};
 use crate::flow::drops::{self, DropKind};
 use crate::flow::place::{self, Spot, Stage};
 use crate::flow::record::{DropGroup, IcmpError, Reset, Ruling};
@@ -11,6 +11,9 @@ use crate::flow::table::Found;
 use crate::flow::{Direction, Flow, FlowId, nat};
 use crate::inventory::{NamespaceKind, Role};
 use crate::verdict::{Neighbour, Verdict};
+
+/// Within this time a packet and its next lookup belong to one run of the stack.
+const SAME_BREATH: Span = Span::millis(5);
 
 /// A DNS header: id, flags, four counts (RFC 1035 §4.1.1).
 const DNS_HEADER: usize = 12;
@@ -21,8 +24,15 @@ impl Engine {
             self.neighbour(event, address, state);
             return;
         }
-        let Some(packet) = self.completed(event) else {
+        let Some((packet, netns)) = self.completed(event) else {
             return;
+        };
+        let corrected;
+        let event = if netns == event.place.netns {
+            event
+        } else {
+            corrected = self.moved(event, netns);
+            &corrected
         };
         let older = self.older_connection(event, &packet);
         let carried = event.conntrack.or(older);
@@ -41,7 +51,7 @@ impl Engine {
         flow.remember(event);
         // What the table held when it was read is older than what any packet carried since.
         if let Some(entry) = entry.or(older.filter(|_| flow.conntrack.is_none())) {
-            note_conntrack(flow, entry, local);
+            note_conntrack(flow, entry, local, event.at);
         }
         note(flow, event, &packet, found, spot);
         // A tunnel whose packets we can read needs no guess.
@@ -84,18 +94,19 @@ impl Engine {
         }
     }
 
-    /// The packet of an event. A routing failure before there is one has no source yet: it is the namespace's own address.
-    fn completed(&self, event: &Event) -> Option<Packet> {
+    /// The packet of an event, and the namespace it happened in. A routing failure before there is a packet has no source
+    /// yet: it is the namespace's own address.
+    fn completed(&self, event: &Event) -> Option<(Packet, Option<Netns>)> {
         let mut packet = event.packet.clone()?;
         let Detail::FibError(_) = event.detail else {
-            return Some(packet);
+            return Some((packet, event.place.netns));
         };
         // A failed IPv4 lookup for a packet on its way does not tell its namespace; that packet's drop will.
         let netns = event.place.netns?;
         // The softirq of another namespace borrows the caller's: a namespace always knows its own addresses.
         let to_itself = self.inventory.owner_of(packet.tuple.dst.ip());
         if to_itself.is_some_and(|owner| owner.netns == netns) {
-            return None;
+            return self.answer_lookup(packet);
         }
         let mut own = self
             .inventory
@@ -108,9 +119,32 @@ impl Engine {
             packet.tuple.src.set_ip(own.find(same_family)?);
         } else if !own.any(|address| address == source) {
             // A reset or error the stack makes in softirq, in whatever process's time: not that process's packet.
-            return None;
+            return self.answer_lookup(packet);
         }
-        Some(packet)
+        // What has just left here found its way: somebody else, at the other end of a veth, looked for the next.
+        let found = self.flows.find(&packet, None);
+        let left_just_now = found
+            .and_then(|found| Some((self.flows.get(found.id)?, found.direction)))
+            .is_some_and(|(flow, direction)| {
+                let mut seen = flow.of(direction);
+                seen.any(|sighting| event.at.since(sighting.last) < SAME_BREATH)
+            });
+        (!left_just_now).then_some((packet, Some(netns)))
+    }
+
+    /// A lookup for an answer of somebody else on this node, made while the asker's process was current: the address it
+    /// would be sent from says whose it is.
+    fn answer_lookup(&self, packet: Packet) -> Option<(Packet, Option<Netns>)> {
+        let owner = self.inventory.owner_of(packet.tuple.src.ip())?.netns;
+        let with_ports = packet.tuple.proto == Proto::TCP && packet.tuple.dst.port() != 0;
+        with_ports.then_some((packet, Some(owner)))
+    }
+
+    fn moved(&self, event: &Event, netns: Option<Netns>) -> Event {
+        let mut event = event.clone();
+        event.place.netns = netns;
+        (event.place.ifindex, event.place.ifname) = (None, None);
+        event
     }
 
     /// The event's conntrack entry where it is the node's: a pod may track connections as well, without our NAT.
@@ -221,13 +255,17 @@ fn is_echo(packet: &Packet) -> bool {
 }
 
 /// Keeps the entry that says most: a confirmed one over a fresh one, a translated one over a plain one.
-fn note_conntrack(flow: &mut Flow, entry: Conntrack, local: bool) {
+fn note_conntrack(flow: &mut Flow, entry: Conntrack, local: bool, at: Ktime) {
     let about_us = entry.orig == flow.tuple;
     if !about_us && flow.conntrack.is_some() {
         return;
     }
     if about_us {
         let found = nat::translations(&entry, local);
+        let living = flow.tcp.established.is_some() && flow.tcp.closing.is_none();
+        if living && found.len() == flow.nat.len() && found != flow.nat {
+            flow.translated_anew.get_or_insert(at);
+        }
         if found.len() >= flow.nat.len() {
             flow.nat = found;
         }

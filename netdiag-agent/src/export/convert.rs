@@ -131,7 +131,8 @@ fn ip(tuple: &Tuple) -> Ip {
 
 fn l4(verdict: &Verdict) -> Option<L4> {
     let tuple = &verdict.tuple;
-    let (source_port, destination_port) = (tuple.src.port(), tuple.dst.port());
+    let known = |port: u16| (port != 0).then_some(port);
+    let (source_port, destination_port) = (known(tuple.src.port()), known(tuple.dst.port()));
     let ports = Ports {
         source_port,
         destination_port,

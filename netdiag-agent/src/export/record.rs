@@ -173,8 +173,11 @@ pub enum L4 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tcp {
-    pub source_port: u16,
-    pub destination_port: u16,
+    /// Absent where no packet told it: a lookup without a packet, a later fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<TcpFlags>,
 }
@@ -205,8 +208,11 @@ pub struct TcpFlags {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ports {
-    pub source_port: u16,
-    pub destination_port: u16,
+    /// Absent where no packet told it: a lookup without a packet, a later fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_port: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -77,6 +77,15 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
     match reason {
         "NETFILTER_DROP" => DropKind::Netfilter(backend(drop)),
         "IP_INNOROUTES" | "IP_OUTNOROUTES" => by_route(drop).unwrap_or(DropKind::NoRoute),
+        // A host that does not forward gave up a packet that was not for it.
+        "IP_INADDRERRORS"
+            if drop
+                .location
+                .as_deref()
+                .is_some_and(|at| is(at, "ip_error")) =>
+        {
+            DropKind::NoRoute
+        }
         "IP_RPFILTER" => DropKind::RpFilter,
         "IP_LOCAL_SOURCE" | "IP_LOCALNET" | "IP_INVALID_SOURCE" | "IP_INVALID_DEST"
         | "INVALID_DST" => DropKind::Martian,

@@ -181,6 +181,8 @@ pub struct Flow {
     /// The entry of the node's table, as last seen.
     pub conntrack: Option<Conntrack>,
     pub nat: Vec<Nat>,
+    /// When the established connection was first seen with another translation than before.
+    pub translated_anew: Option<Ktime>,
     pub queries: Vec<Query>,
     /// Datagrams a socket's receive queue refused.
     pub queue_full: u64,
@@ -206,6 +208,7 @@ impl Flow {
             tcp: Progress::default(),
             conntrack: None,
             nat: Vec::new(),
+            translated_anew: None,
             queries: Vec::new(),
             queue_full: 0,
             bad_checksums: 0,

@@ -81,7 +81,7 @@ pub fn decode(bytes: &[u8], names: &mut Names) -> Event {
         at: Ktime(record.ktime),
         cpu: record.cpu,
         hook,
-        place: place(&record, names),
+        place: place(&record, hook, names),
         packet: packet(&record, hook, bytes),
         conntrack: conntrack(&record),
         detail: hook.map_or(Detail::Unknown, |hook| detail(hook, &record, bytes, names)),
@@ -104,8 +104,11 @@ impl Wire for StackRecord {}
 impl Wire for DnsRecord {}
 impl Wire for Snap {}
 
-fn place(record: &Record, names: &Names) -> Place {
-    let known = names.interfaces.get(&record.ifindex);
+fn place(record: &Record, hook: Option<HookId>, names: &Names) -> Place {
+    // IPv4 lookups for packets on their way do not tell their namespace; the same index means another interface elsewhere.
+    let known = (hook != Some(HookId::FibTableLookup))
+        .then(|| names.interfaces.get(&record.ifindex))
+        .flatten();
     let netns = match record.netns {
         0 => known.map(|(netns, _)| *netns),
         inum => Some(Netns(inum)),

@@ -216,6 +216,10 @@ fn ufw(candidate: &Candidate, facts: &PacketFacts) -> Undo {
 
 fn firewalld(candidate: &Candidate, facts: &PacketFacts) -> Undo {
     let rule = match port(facts) {
+        // Ports and services of a zone open INPUT; what is forwarded is decided by the zone it comes from.
+        _ if candidate.hook == Hook::Forward => {
+            format!("--zone=trusted --add-source={}", facts.src)
+        }
         Some((proto, port)) => format!("--add-port={port}/{proto}"),
         None => format!(
             "--add-rich-rule='rule family={} source address={} accept'",

@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use super::case::{Case, Finding};
+use super::rules::inside;
 use super::types::{FlowKey, Outcome, TrafficDirection, Verdict};
 use super::{ends, hops, words};
 use crate::event::{IcmpKind, TcpFlags};
 use crate::flow::record::Direction;
 use crate::flow::{Flow, nat};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, NamespaceKind};
 
 /// Name space of the uuids of flows.
 const FLOWS: Uuid = Uuid::from_u128(0x6e65_7464_6961_6750_8000_666c_6f77_7331);
@@ -21,6 +22,19 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
     });
     if let Some(group) = fatal {
         finding.evidence.insert(0, words::drop_evidence(group));
+    }
+    if let (Some(group), Some(remediation)) = (fatal, &mut finding.remediation) {
+        let died_in = group
+            .spot
+            .netns
+            .and_then(|netns| case.inventory.namespace(netns));
+        if let Some(pod) = died_in.filter(|namespace| namespace.kind == NamespaceKind::Pod) {
+            let name = pod.name.as_deref().unwrap_or("the pod");
+            remediation.summary += &format!(" (inside {name}, not on the node)");
+            for command in &mut remediation.commands {
+                *command = inside(Some(pod), command);
+            }
+        }
     }
     finding.evidence.extend(words::sightings(case, &finding));
     finding.caveats.extend(words::blind_spots(case));

@@ -174,7 +174,7 @@ pub struct Death<'a> {
 impl<'a> Case<'a> {
     /// What can be said now; `None`: nothing yet.
     pub fn judge(&self) -> Option<Finding> {
-        if self.answered() && self.death().is_none() {
+        if self.answered() && self.death().is_none() && self.translated_anew().is_none() {
             return Some(self.delivered());
         }
         if let Some(finding) = RULES.iter().find_map(|rule| rule.judge(self)) {
@@ -183,12 +183,25 @@ impl<'a> Case<'a> {
         (self.deadline_passed() || self.ending).then(|| self.undetermined())
     }
 
+    /// The node gave the living connection another address or port, and the peer, who does not know it, reset it.
+    pub fn translated_anew(&self) -> Option<&'a Reset> {
+        let since = self.flow.translated_anew?;
+        let mut resets = self.flow.resets.iter();
+        resets.find(|reset| reset.direction == Direction::Reply && reset.first >= since)
+    }
+
     fn delivered(&self) -> Finding {
         let mut finding = Finding::plain(Outcome::Delivered);
         for group in self.losses() {
             let reason = group.drop.reason.as_deref().unwrap_or("no reason");
+            let healed = self.flow.advanced(group.direction, &group.spot, group.last);
+            let after = if healed {
+                "what came after got through"
+            } else {
+                "nothing of that direction got through after them"
+            };
             finding = finding.caveat(format!(
-                "{} packet(s) lost on the way ({reason}); what came after got through",
+                "{} packet(s) lost on the way ({reason}); {after}",
                 group.count
             ));
         }
@@ -472,14 +485,16 @@ impl<'a> Case<'a> {
         !self.left_node() && !self.reached_responder() && self.unresolved_neighbour().is_some()
     }
 
-    /// A neighbour of the node that does not answer, tried while this flow lived.
+    /// A neighbour that does not answer, tried while this flow lived: of the namespace its packets died in, else the node's.
     pub fn unresolved_neighbour(&self) -> Option<(IpAddr, NudState)> {
         let node = self.inventory.node_netns();
+        let died = self.death().and_then(|death| death.group.spot.netns);
+        let wanted = died.or(node);
         let v6 = self.flow.tuple.is_ipv6();
         self.neighbours
             .iter()
             .filter(|((netns, address), _)| {
-                node.is_none_or(|node| node == *netns) && address.is_ipv6() == v6
+                wanted.is_none_or(|wanted| wanted == *netns) && address.is_ipv6() == v6
             })
             .filter(|(_, entry)| entry.at >= self.flow.first && !entry.state.is_valid())
             .max_by_key(|((_, address), entry)| (*address == self.responder_address(), entry.at))

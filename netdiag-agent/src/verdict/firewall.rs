@@ -11,10 +11,11 @@ use super::case::{Case, Death, Finding};
 use super::rule_component::component;
 use super::types::{Component, Confidence, HopName, Remediation};
 use crate::flow::drops::{Backend, DropKind};
+use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
-    Candidate, Hook, Owner, PacketFacts, evaluate, narrow, owner, service_without_endpoints,
+    Candidate, Fate, Hook, Owner, PacketFacts, evaluate, narrow, owner, service_without_endpoints,
     traced, undo,
 };
 
@@ -42,7 +43,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
     let DropKind::Netfilter(backend) = group.kind else {
         return None;
     };
-    let hook = hook(group.spot.hop);
+    let hook = hook(group);
     let rules = group
         .spot
         .netns
@@ -70,7 +71,9 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         ([only], Some(rules)) => only.moved(&rules.before.ruleset, &rules.after.ruleset),
         _ => None,
     };
-    let verdict = if case.rejected(group) {
+    // What a REJECT in OUTPUT sends back passes no hook of ours: there the rule tells.
+    let by_rule = matches!(candidates.as_slice(), [only] if only.fate == Fate::Reject);
+    let verdict = if by_rule || case.rejected(group) {
         "REJECT"
     } else {
         "DROP"
@@ -205,14 +208,19 @@ impl Dropped<'_> {
     }
 }
 
-const fn hook(hop: HopName) -> Option<Hook> {
-    match hop {
+fn hook(group: &DropGroup) -> Option<Hook> {
+    match group.spot.hop {
         HopName::NfPrerouting => Some(Hook::Prerouting),
         HopName::NfInput => Some(Hook::Input),
         HopName::NfForward => Some(Hook::Forward),
         HopName::NfOutput => Some(Hook::Output),
         HopName::NfPostrouting => Some(Hook::Postrouting),
-        _ => None,
+        // Chains of family netdev belong to a device.
+        _ => match group.spot.stage {
+            Stage::Receive => Some(Hook::Ingress),
+            Stage::Transmit => Some(Hook::Egress),
+            _ => None,
+        },
     }
 }
 

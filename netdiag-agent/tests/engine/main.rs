@@ -6,4 +6,5 @@
 mod deaths;
 mod nat;
 mod order;
+mod services;
 mod story;

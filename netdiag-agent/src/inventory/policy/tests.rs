@@ -338,18 +338,13 @@ fn any_rule() -> impl Strategy<Value = PolicyRule> {
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
-    let rules = prop::collection::vec(any_rule(), 0..3);
+    let rules = || prop::option::of(prop::collection::vec(any_rule(), 0..3));
     let pods = prop::sample::select(&["", "app=db", "app=web"][..]);
-    (
-        pods,
-        prop::option::of(rules.clone()),
-        prop::option::of(rules),
-    )
-        .prop_map(|(pods, ingress, egress)| Policy {
-            ingress,
-            egress,
-            ..policy("any", pods)
-        })
+    (pods, rules(), rules()).prop_map(|(pods, ingress, egress)| Policy {
+        ingress,
+        egress,
+        ..policy("any", pods)
+    })
 }
 
 proptest! {

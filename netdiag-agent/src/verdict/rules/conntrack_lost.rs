@@ -5,7 +5,7 @@ use crate::flow::drops::DropKind;
 use crate::flow::record::Direction;
 use crate::inventory::NamespaceKind;
 use crate::verdict::case::{Case, Finding};
-use crate::verdict::types::{Cause, Component, NatKind, Outcome};
+use crate::verdict::types::{Cause, Component, Confidence, NatKind, Outcome};
 
 #[derive(Debug)]
 pub struct ConntrackLost;
@@ -18,13 +18,29 @@ impl Rule for ConntrackLost {
     fn page(&self) -> Page {
         Page {
             what_happened: "The conntrack entry of a living, translated connection disappeared: its answers now end at the node itself, which knows no such socket and resets the connection.",
-            how_we_know: "A packet of the reply direction, which had been translated back to the pod before, was freed on the node with reason NO_SOCKET.",
+            how_we_know: "A packet of the reply direction, which had been translated back to the pod before, was freed on the node with reason NO_SOCKET; or the living connection was seen with another translation than before, and the peer reset it.",
             what_else: "An entry goes by time-out (idle connection longer than nf_conntrack_tcp_timeout_established), by `conntrack -D/-F`, or by a firewall reload that flushes it.",
             what_to_do: "Find who deletes entries; use TCP keepalives shorter than the time-out for idle connections.",
         }
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
+        if let Some(reset) = case.translated_anew() {
+            let after = case.flow.nat.iter().find(|nat| nat.kind == NatKind::Snat);
+            let now = after.map_or(case.flow.tuple.src, |nat| nat.after);
+            let finding = Finding::new(Outcome::ReplyLost, self.cause(), Confidence::Proven)
+                .evidence(
+                    "conntrack",
+                    None,
+                    format!("the living connection was translated anew, to {now}"),
+                )
+                .evidence(
+                    "tc:ingress",
+                    Some(reset.count),
+                    "RST from the peer, who does not know it",
+                );
+            return Some(lost(finding));
+        }
         let found = case.death_of(|kind| kind == DropKind::NoSocket)?;
         let group = found.group;
         let translated = case.flow.nat.iter().any(|nat| nat.kind == NatKind::Snat);
@@ -35,22 +51,24 @@ impl Rule for ConntrackLost {
         if group.direction != Direction::Reply || !translated || !for_pod || !on_node {
             return None;
         }
-        let component = Component {
-            kind: "conntrack".to_owned(),
-            ..Component::default()
-        };
-        let commands = [
-            "conntrack -E -e DESTROY # who deletes entries, and when".to_owned(),
-            "sysctl net.netfilter.nf_conntrack_tcp_timeout_established".to_owned(),
-        ];
-        let finding = death(self.cause(), found).component(component);
-        let finding = Finding {
+        Some(lost(Finding {
             outcome: Outcome::ReplyLost,
-            ..finding
-        };
-        Some(finding.remedy(
-            "the connection's conntrack entry is gone; answers no longer reach the pod",
-            commands,
-        ))
+            ..death(self.cause(), found)
+        }))
     }
+}
+
+fn lost(finding: Finding) -> Finding {
+    let component = Component {
+        kind: "conntrack".to_owned(),
+        ..Component::default()
+    };
+    let commands = [
+        "conntrack -E -e DESTROY # who deletes entries, and when".to_owned(),
+        "sysctl net.netfilter.nf_conntrack_tcp_timeout_established".to_owned(),
+    ];
+    finding.component(component).remedy(
+        "the connection's conntrack entry is gone; answers no longer reach the pod",
+        commands,
+    )
 }

@@ -39,6 +39,7 @@ mod tunnel_drop;
 mod unknown;
 
 use crate::flow::record::Direction;
+use crate::inventory::{Namespace, NamespaceKind};
 use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Component, Confidence, Outcome};
 
@@ -143,6 +144,29 @@ fn towards(case: &Case<'_>, death: Death<'_>) -> std::net::IpAddr {
     match death.group.direction {
         Direction::Original => case.responder_address(),
         Direction::Reply => case.flow.tuple.src.ip(),
+    }
+}
+
+/// A command that must see a pod's own network: run elsewhere it would show, or change, somebody else's.
+pub(super) fn inside(namespace: Option<&Namespace>, command: &str) -> String {
+    let pod = namespace.filter(|namespace| namespace.kind == NamespaceKind::Pod);
+    // What they look at is the cluster's, the machine's, or said to be elsewhere.
+    let anywhere = [
+        "kubectl ",
+        "bpftool ",
+        "netdiag ",
+        "sysctl -w net.core.",
+        "ip netns ",
+        "nsenter ",
+    ];
+    match pod.and_then(|pod| pod.name.as_deref()) {
+        Some(name) if !anywhere.iter().any(|start| command.starts_with(start)) => {
+            match name.strip_prefix("pid ") {
+                Some(pid) => format!("nsenter --net=/proc/{pid}/ns/net {command}"),
+                None => format!("ip netns exec {name} {command}"),
+            }
+        }
+        _ => command.to_owned(),
     }
 }
 

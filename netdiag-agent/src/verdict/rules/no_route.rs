@@ -25,6 +25,9 @@ impl Rule for NoRoute {
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
         let found = case.death_of(|kind| kind == DropKind::NoRoute)?;
         let to = towards(case, found);
+        if found.group.drop.reason.as_deref() == Some("IP_INADDRERRORS") {
+            return Some(not_a_router(death(self.cause(), found), to));
+        }
         let component = Component {
             kind: "route".to_owned(),
             name: Some("none".to_owned()),
@@ -42,4 +45,22 @@ impl Rule for NoRoute {
                 .remedy(format!("no route to {to}: add one"), commands),
         )
     }
+}
+
+/// The packet was sent to a machine that forwards nothing.
+fn not_a_router(finding: Finding, to: std::net::IpAddr) -> Finding {
+    let component = Component {
+        kind: "route".to_owned(),
+        name: Some("no forwarding".to_owned()),
+        ..Component::default()
+    };
+    let summary = format!(
+        "a namespace that does not forward was sent a packet for {to}: the sender's gateway is wrong"
+    );
+    let ip = ip(to);
+    let commands = [
+        format!("{ip} route get {to} # where the packet came from: which gateway?"),
+        "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding".to_owned(),
+    ];
+    finding.component(component).remedy(summary, commands)
 }

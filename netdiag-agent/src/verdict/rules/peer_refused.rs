@@ -1,6 +1,9 @@
 //! `PEER_REFUSED`: somebody beyond this node said no.
 
+use std::net::IpAddr;
+
 use super::{Page, Rule};
+use crate::event::IcmpKind;
 use crate::verdict::case::{Case, Finding};
 use crate::verdict::types::{Cause, Component, Confidence, HopName, Outcome};
 
@@ -79,6 +82,20 @@ impl Rule for PeerRefused {
             "{from} answers {tuple} with ICMP {}/{}",
             error.kind.kind, error.kind.code
         );
+        let command = if is_port_unreachable(error.kind, from) {
+            let sockets = if case.flow.is_tcp() { "-ltn" } else { "-lun" };
+            let port = tuple.dst.port();
+            format!(
+                "ss {sockets} sport = :{port} # on {}",
+                case.responder_address()
+            )
+        } else {
+            let to = case.responder_address();
+            format!(
+                "{} route get {to} # on {from}: is there a route, and no filter?",
+                super::ip(to)
+            )
+        };
         Some(
             finding
                 .evidence(
@@ -87,14 +104,13 @@ impl Rule for PeerRefused {
                     format!("ICMP {}/{} from {from}", error.kind.kind, error.kind.code),
                 )
                 .component(component)
-                .remedy(
-                    summary,
-                    [format!(
-                        "ss -lun sport = :{} # on {}",
-                        tuple.dst.port(),
-                        case.responder_address()
-                    )],
-                ),
+                .remedy(summary, [command]),
         )
     }
+}
+
+/// RFC 792 and RFC 4443 §3.1: all other codes speak of the way, not of the socket.
+fn is_port_unreachable(kind: IcmpKind, from: IpAddr) -> bool {
+    let expected = if from.is_ipv6() { (1, 4) } else { (3, 3) };
+    (kind.kind, kind.code) == expected
 }

@@ -2,7 +2,9 @@
 
 use super::{Page, Rule, ip};
 use crate::flow::drops::DropKind;
+use crate::flow::place::Leg;
 use crate::flow::record::Direction;
+use crate::inventory::NamespaceKind;
 use crate::verdict::case::{Case, Finding};
 use crate::verdict::types::{Cause, Component, Confidence, HopName, Outcome};
 
@@ -33,6 +35,9 @@ impl Rule for RoutingLoop {
         let expired = case.death_of(|kind| kind == DropKind::TtlExpired);
         if expired.is_none() && (!case.deadline_passed() || case.death().is_some()) {
             return None;
+        }
+        if let Some(finding) = self.reply_turned_back(case) {
+            return Some(finding);
         }
         let lap = case.flow.of(Direction::Original).find(|sighting| {
             sighting.spot.hop == HopName::NicEgress
@@ -66,6 +71,51 @@ impl Rule for RoutingLoop {
                         format!("{ip} route get {to}"),
                         format!("{ip} route add blackhole {to}"),
                     ],
+                ),
+        )
+    }
+}
+
+impl RoutingLoop {
+    /// The answer came in by an uplink and went out by one, instead of to the pod.
+    fn reply_turned_back(&self, case: &Case<'_>) -> Option<Finding> {
+        let at = |hop| {
+            let mut seen = case.flow.of(Direction::Reply);
+            seen.find(|s| s.spot.leg == Leg::Node && s.spot.hop == hop)
+        };
+        let (_, out) = (at(HopName::NicIngress)?, at(HopName::NicEgress)?);
+        let initiator = case.initiator()?;
+        if initiator.kind != NamespaceKind::Pod {
+            return None;
+        }
+        let interface = out.ifname.as_deref().unwrap_or("the uplink");
+        let to = case.flow.tuple.src.ip();
+        let circles = out.ttl.1.saturating_sub(out.ttl.0) >= LAPS;
+        let confidence = if circles {
+            Confidence::Proven
+        } else {
+            Confidence::Inferred
+        };
+        let expired = case.death_of(|kind| kind == DropKind::TtlExpired);
+        let finding = Finding {
+            drop: expired.map(|death| death.index),
+            ..Finding::new(Outcome::ReplyLost, self.cause(), confidence)
+        };
+        let component = Component {
+            kind: "route".to_owned(),
+            name: Some(interface.to_owned()),
+            ..Component::default()
+        };
+        let (high, low) = (out.ttl.1, out.ttl.0);
+        let told = format!("the answer left again by {interface} with TTL {high} down to {low}");
+        let ip = ip(to);
+        Some(
+            finding
+                .evidence("tp_btf:net_dev_start_xmit", Some(out.packets()), told)
+                .component(component)
+                .remedy(
+                    format!("answers to {to} are routed out of {interface} instead of to the pod"),
+                    [format!("{ip} route get {to}"), format!("{ip} route show")],
                 ),
         )
     }

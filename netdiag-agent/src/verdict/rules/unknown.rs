@@ -1,6 +1,7 @@
 //! `UNKNOWN`: lost on this node, for a reason no rule knows.
 
-use super::{Page, Rule, death};
+use super::{Page, Rule, death, ip};
+use crate::event::Proto;
 use crate::flow::record::Direction;
 use crate::inventory::NamespaceKind;
 use crate::verdict::case::{Case, Finding};
@@ -46,7 +47,7 @@ impl Rule for Unknown {
         {
             return None;
         }
-        self.vanished(case)
+        self.vanished(case).or_else(|| self.swallowed(case))
     }
 }
 
@@ -67,5 +68,37 @@ impl Unknown {
             "the reply entered this node and did not reach the pod; no drop was seen",
             [],
         ))
+    }
+
+    /// Meant for somebody on this node, and nothing came out again.
+    fn swallowed(&self, case: &Case<'_>) -> Option<Finding> {
+        let proto = case.flow.tuple.proto;
+        let wants_answer = proto == Proto::TCP || proto.is_icmp();
+        let silent = case.flow.of(Direction::Reply).next().is_none() && case.flow.resets.is_empty();
+        let to = case.responder_address();
+        let responder = case.inventory.owner_of(to)?;
+        case.initiator()?;
+        if !wants_answer || !silent || case.established() || case.icmp_refusal().is_some() {
+            return None;
+        }
+        let name = responder.name.as_deref().unwrap_or("the node");
+        let (summary, from) = if case.reached_responder() {
+            let summary = format!(
+                "the request reached {name}, and no answer came out of it; no drop was seen"
+            );
+            (summary, case.flow.tuple.src.ip())
+        } else {
+            let summary = format!("the request did not reach {name}; no drop was seen");
+            (summary, to)
+        };
+        let finding = Finding::new(Outcome::DroppedHere, self.cause(), Confidence::Unknown)
+            .suspect("return_route", format!("{name} may have no way back to {}: its routes and its gateway decide", case.flow.tuple.src.ip()))
+            .suspect("listener", "its socket may be full, filtered, or told to be silent: its own counters decide (nstat -az)");
+        let mut commands = vec![format!("{} route get {from}", ip(from))];
+        commands.extend(["ss -ltn", "nstat -az"].map(str::to_owned));
+        let commands = commands
+            .into_iter()
+            .map(|command| super::inside(Some(responder), &command));
+        Some(finding.remedy(summary, commands.collect::<Vec<_>>()))
     }
 }
