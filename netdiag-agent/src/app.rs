@@ -5,6 +5,7 @@ mod agent;
 mod destination;
 mod news;
 mod output;
+mod rulings;
 #[expect(clippy::disallowed_methods, reason = "time enters the program here")]
 mod running;
 #[expect(clippy::disallowed_methods, reason = "time enters the program here")]

@@ -70,6 +70,8 @@ pub struct Trace {
     pub pcap: Option<PathBuf>,
     /// Use no more than this tier; `None`: all this kernel has.
     pub max_tier: Option<u8>,
+    /// Let the kernel name the rule that drops, through a table of our own among the rules.
+    pub explain_rule: bool,
     pub verbose: bool,
     /// `None`: the first credentials there are.
     pub kubeconfig: Option<PathBuf>,

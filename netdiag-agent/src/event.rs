@@ -140,7 +140,7 @@ impl fmt::Display for Tuple {
 pub struct Event {
     pub at: Ktime,
     pub cpu: u32,
-    /// `None`: reported by a hook this build does not know.
+    /// `None`: reported by a hook this build does not know, or by none: the kernel's rule trace.
     pub hook: Option<HookId>,
     pub place: Place,
     pub packet: Option<Packet>,
@@ -310,7 +310,22 @@ pub enum Detail {
         pass: Pass,
         message: Vec<u8>,
     },
+    /// The kernel's rule trace: this rule or policy dropped the packet.
+    Ruled(Ruled),
     Unknown,
+}
+
+/// A rule of nftables, or the policy of a base chain, by the names the kernel has for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruled {
+    /// `ip`, `inet` …
+    pub family: Arc<str>,
+    pub table: Arc<str>,
+    pub chain: Arc<str>,
+    /// `None`: the policy of the chain.
+    pub handle: Option<u64>,
+    /// Its place in the chain, from 1, where that could be asked.
+    pub number: Option<u32>,
 }
 
 /// Direction in which a packet passed an interface.

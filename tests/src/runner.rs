@@ -262,6 +262,9 @@ fn trace(
     if let Some(tier) = options.tier {
         command.args(["--tier", &tier.to_string()]);
     }
+    if scenario.explain {
+        command.arg("--explain-rule");
+    }
     command
         .arg("--")
         .arg(sender.get_program())

@@ -25,6 +25,8 @@ pub struct Scenario {
     pub select: Select,
     /// The external host is one hop further away.
     pub router: bool,
+    /// With `--explain-rule`.
+    pub explain: bool,
     /// What not every machine has.
     pub needs: &'static [Need],
     /// Breaks a healthy node.
@@ -71,6 +73,7 @@ impl Scenario {
             sender: Sender::Pod,
             select: Select::Netns,
             router: false,
+            explain: false,
             needs: &[],
             build,
             attempts,
@@ -118,6 +121,12 @@ impl Scenario {
     #[must_use]
     pub const fn select(mut self, select: Select) -> Self {
         self.select = select;
+        self
+    }
+
+    #[must_use]
+    pub const fn explained(mut self) -> Self {
+        self.explain = true;
         self
     }
 
@@ -295,6 +304,13 @@ impl Expect {
     #[must_use]
     pub const fn component(mut self, fields: &'static [(&'static str, &'static str)]) -> Self {
         self.component = fields;
+        self
+    }
+
+    /// So sure that it may be.
+    #[must_use]
+    pub const fn confidence(mut self, confidences: &'static [&'static str]) -> Self {
+        self.confidences = confidences;
         self
     }
 

@@ -12,11 +12,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Error;
 use super::news::News;
+use super::rulings::Rulings;
 use crate::engine::{Config, Engine, Input};
 use crate::event::{Ktime, Netns};
 use crate::identity::kube::names::{Names, Roll, Wanted};
-use crate::identity::links;
 use crate::identity::pods::Follower;
+use crate::identity::{self, links};
 use crate::identity::{LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::cluster::Change;
 use crate::inventory::{BlindSpot, Delta, Inventory, Link, Role};
@@ -48,6 +49,8 @@ pub(super) struct Order {
     pub snap: bool,
     /// Use no more than this tier; `None`: all the kernel has.
     pub max_tier: Option<u8>,
+    /// The kernel is to name the rules that drop.
+    pub explain_rule: bool,
     /// Whom to ask for names; nobody where there is no cluster.
     pub names: Option<Wanted>,
     /// Knows when the pods become others; these are then traced instead.
@@ -91,6 +94,7 @@ pub(super) struct Running {
     recorder: Option<Recorder<File>>,
     session: Session,
     news: News,
+    rulings: Option<Rulings>,
     node: Netns,
     node_path: PathBuf,
     /// What the target could not tell; the session has its own.
@@ -121,6 +125,8 @@ impl Running {
         // The answers arrive while the programs are loaded.
         let names = order.names.clone().and_then(Names::start);
         kernel::sweep_leftovers(Some(target.node.path()))?;
+        let namespaces = std::iter::once(&target.node).chain(&target.pods);
+        identity::rule_trace::sweep(namespaces.chain(&target.other_pods));
         // Both take a tenth of a second or more, and neither needs the other.
         let reader = tokio::task::spawn_blocking({
             let target = target.clone();
@@ -134,6 +140,9 @@ impl Running {
             engine: Engine::new(order.config),
             recorder,
             news: News::new(target, own_programs),
+            rulings: order
+                .explain_rule
+                .then(|| Rulings::new(target.node.clone(), order.targets.clone())),
             node: target.node.netns(),
             node_path: target.node.path().to_owned(),
             blind: target.blind.clone(),
@@ -149,6 +158,7 @@ impl Running {
             warned: BTreeSet::new(),
         };
         running.begin(target, rules)?;
+        running.mark()?;
         running.first_names().await?;
         running
             .news
@@ -172,6 +182,7 @@ impl Running {
             .connections(target)
             .into_iter()
             .chain(self.news.counters())
+            .chain(identity::masquerade::config().map(Delta::MasqueradeConfig))
             .chain(rules);
         let all: Vec<Delta> = deltas.chain(blind).chain(read).collect();
         for delta in all {
@@ -233,7 +244,9 @@ impl Running {
             _ = self.tick.tick() => {
                 what = What::Tick;
                 self.news.poll_rules(Instant::now());
-                self.feed(Input::Tick(now()))?
+                let mut verdicts = self.ruled()?;
+                verdicts.extend(self.feed(Input::Tick(now()))?);
+                verdicts
             }
             _ = self.counters.tick() => {
                 self.news.poll_counters();
@@ -247,6 +260,7 @@ impl Running {
     pub(super) fn end(mut self) -> Result<(Vec<Verdict>, Engine), Error> {
         let rest = self.session.drain();
         let mut verdicts = self.take(rest)?;
+        verdicts.extend(self.ruled()?);
         let news = self.names.as_mut().map_or_else(Vec::new, Names::waiting);
         verdicts.extend(self.learn(news)?);
         let last_words: Vec<Delta> = self
@@ -377,7 +391,7 @@ impl Running {
             self.session.unwatch_interface(self.node, link.ifindex);
         }
         (self.pods, self.pod_addresses, self.pod_links) = (pods, addresses, links);
-        let mut verdicts = Vec::new();
+        let mut verdicts = self.mark()?;
         for delta in news {
             verdicts.extend(self.feed(Input::Inventory(delta))?);
         }
@@ -387,6 +401,31 @@ impl Running {
             left: names(&left),
         };
         Ok((verdicts, what))
+    }
+
+    /// Has the kernel trace the rules that the pods' packets meet from now on, where that was asked for.
+    fn mark(&mut self) -> Result<Vec<Verdict>, Error> {
+        let Some(rulings) = &mut self.rulings else {
+            return Ok(Vec::new());
+        };
+        let inventory = self.engine.inventory();
+        let blind = rulings.follow(&self.pods, &self.pod_addresses, inventory);
+        let mut verdicts = Vec::new();
+        for spot in blind {
+            self.blind.push(spot.clone());
+            verdicts.extend(self.feed(Input::Inventory(Delta::Blind(spot)))?);
+        }
+        Ok(verdicts)
+    }
+
+    /// What the kernel's rule trace said meanwhile.
+    fn ruled(&mut self) -> Result<Vec<Verdict>, Error> {
+        let events = self.rulings.as_mut().map(Rulings::events);
+        let mut verdicts = Vec::new();
+        for event in events.into_iter().flatten() {
+            verdicts.extend(self.feed(Input::Event(event))?);
+        }
+        Ok(verdicts)
     }
 
     fn feed(&mut self, input: Input) -> Result<Vec<Verdict>, Error> {

@@ -91,6 +91,7 @@ async fn order(options: &cli::Trace) -> Result<Order, Error> {
         scope: Scope::Target,
         snap: options.pcap.is_some(),
         max_tier: options.max_tier,
+        explain_rule: options.explain_rule,
         names: Some(names(options)),
         follower: None,
     })

@@ -133,6 +133,10 @@ struct TraceArgs {
     /// Write the start of each packet seen, hop by hop, to FILE for Wireshark and tshark (pcapng)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Let the kernel itself name the rule that drops: adds a table to the node's nftables that marks these flows and
+    /// decides nothing, and removes it at the end (not for rules of iptables-legacy)
+    #[arg(long)]
+    explain_rule: bool,
     /// Print the events behind each verdict
     #[arg(short, long)]
     verbose: bool,
@@ -247,6 +251,7 @@ impl TryFrom<TraceArgs> for Trace {
             record: args.record,
             pcap: args.pcap,
             max_tier: args.tier,
+            explain_rule: args.explain_rule,
             verbose: args.verbose,
             kubeconfig: args.kubeconfig,
             namespace: args.namespace,

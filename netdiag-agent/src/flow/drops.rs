@@ -99,6 +99,10 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
         "TC_INGRESS" | "TC_EGRESS" | "XDP" | "BPF_CGROUP_EGRESS" | "SOCKET_FILTER" | "BPF_DROP" => {
             DropKind::Bpf
         }
+        // Raw sockets and ping sockets are offered copies; what is freed then is a copy nobody wanted.
+        "NO_SOCKET" if drop.location.as_deref().is_some_and(|at| is(at, "ping_rcv")) => {
+            DropKind::Benign
+        }
         "NO_SOCKET" => DropKind::NoSocket,
         "TCP_CSUM" | "UDP_CSUM" | "ICMP_CSUM" | "IP_CSUM" | "SKB_CSUM" => DropKind::Checksum,
         "SOCKET_RCVBUFF" | "PROTO_MEM" | "SOCKET_BACKLOG" => DropKind::SocketBuffer,
@@ -107,6 +111,8 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
             DropKind::Qdisc
         }
         "DEV_READY" => DropKind::LinkDown,
+        // vxlan_xmit without an entry for the remote node.
+        "NO_TX_TARGET" => DropKind::Tunnel,
         _ if reason.starts_with("VXLAN_") || reason.starts_with("TUNNEL_") => DropKind::Tunnel,
         _ if reason.starts_with("BRIDGE_") => DropKind::Bridge,
         _ if BENIGN_REASONS.contains(&reason) => DropKind::Benign,
@@ -124,6 +130,9 @@ const BENIGN_REASONS: &[&str] = &[
     "TCP_ACK_UNSENT_DATA",
     "TCP_CLOSE",
     "TCP_FASTOPEN",
+    "TCP_INVALID_ACK_SEQUENCE",
+    "TCP_INVALID_SEQUENCE",
+    "TCP_INVALID_SYN",
     "TCP_OFO_DROP",
     "TCP_OFO_QUEUE_PRUNE",
     "TCP_OFOMERGE",

@@ -12,11 +12,12 @@ use proptest::prelude::*;
 use crate::engine::Input;
 use crate::event::{
     Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NfFamily,
-    NfHook, NudState, Packet, Pass, Place, Proto, Refusal, Refuser, Route, TcpFlags, TcpHeader,
-    Tuple,
+    NfHook, NudState, Packet, Pass, Place, Proto, Refusal, Refuser, Route, Ruled, TcpFlags,
+    TcpHeader, Tuple,
 };
 use crate::inventory::{
-    BlindSpot, Delta, Link, Listener, Namespace, NamespaceKind, Node, Program, Role,
+    BlindSpot, Delta, Link, Listener, MasqueradeConfig, Namespace, NamespaceKind, Node, Program,
+    Role,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -147,6 +148,22 @@ fn detail() -> impl Strategy<Value = Detail> {
         any::<u32>().prop_map(Detail::FibError),
         any::<u32>().prop_map(Detail::UdpQueueFull),
         (pass(), vec(any::<u8>(), 0..40)).prop_map(|(pass, message)| Detail::Dns { pass, message }),
+        (
+            symbol(),
+            symbol(),
+            symbol(),
+            of(any::<u64>()),
+            of(any::<u32>())
+        )
+            .prop_map(
+                |(family, table, chain, handle, number)| Detail::Ruled(Ruled {
+                    family,
+                    table,
+                    chain,
+                    handle,
+                    number
+                })
+            ),
         Just(Detail::Unknown),
     ]
 }
@@ -243,6 +260,9 @@ fn delta() -> impl Strategy<Value = Delta> {
                 ifindex,
                 programs,
             }
+        }),
+        (text(), vec(cluster::network(), 0..3)).prop_map(|(file, exempt)| {
+            Delta::MasqueradeConfig(MasqueradeConfig { file, exempt })
         }),
         (netns(), vec(conntrack(), 0..3))
             .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),

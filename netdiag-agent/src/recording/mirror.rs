@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::spell::{Address, Bytes, CtTcpState, TcpState, Text};
 use crate::engine::Input;
 use crate::event::{CtStatus, HookId, Ktime, NudState, Pass, Proto, TcpFlags, Tuple};
+use crate::inventory::cluster::Network;
 use crate::inventory::{NamespaceKind, Role};
 use crate::ruleset::Source;
 
@@ -132,6 +133,15 @@ enum Detail {
         pass: Text<Pass>,
         message: Text<Bytes>,
     },
+    Ruled {
+        family: String,
+        table: String,
+        chain: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        handle: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u32>,
+    },
     Unknown,
 }
 
@@ -232,6 +242,11 @@ pub(super) enum Delta {
         netns: u32,
         at: u64,
         values: BTreeMap<String, u64>,
+    },
+    MasqueradeConfig {
+        file: String,
+        /// `10.0.0.0/8`
+        exempt: Vec<Text<Network>>,
     },
     Programs {
         netns: u32,

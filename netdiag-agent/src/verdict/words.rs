@@ -182,6 +182,14 @@ fn detail(detail: &Detail) -> String {
         Detail::Refused(refusal) => refused(refusal),
         Detail::UdpQueueFull(errno) => format!(" socket queue refused it: errno {errno}"),
         Detail::Dns { message, .. } => format!(" DNS message of {} bytes", message.len()),
+        Detail::Ruled(rule) => {
+            let which = rule.handle.map_or_else(
+                || "its policy".to_owned(),
+                |handle| format!("handle {handle}"),
+            );
+            let (family, table, chain) = (&rule.family, &rule.table, &rule.chain);
+            format!(" rule trace: {family} {table} {chain}, {which}, dropped it")
+        }
         Detail::Unknown => String::new(),
     }
 }

@@ -39,6 +39,8 @@ pub(super) fn order(
         config,
         scope: Scope::Target,
         snap: false,
+        max_tier: None,
+        explain_rule: false,
         names: Some(Names::of_process(kubeconfig)),
         follower: None,
     };

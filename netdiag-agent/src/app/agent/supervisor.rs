@@ -184,6 +184,8 @@ impl Supervisor {
             },
             scope,
             snap: false,
+            max_tier: None,
+            explain_rule: false,
             names: Some(Wanted::of_process(self.config.kubeconfig.as_deref())),
             follower: None,
         };

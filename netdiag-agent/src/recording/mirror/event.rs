@@ -165,6 +165,13 @@ impl From<&event::Detail> for Detail {
                 pass: Text(*pass),
                 message: Text(Bytes(message.clone())),
             },
+            Core::Ruled(rule) => Self::Ruled {
+                family: rule.family.as_ref().to_owned(),
+                table: rule.table.as_ref().to_owned(),
+                chain: rule.chain.as_ref().to_owned(),
+                handle: rule.handle,
+                number: rule.number,
+            },
             Core::Unknown => Self::Unknown,
         }
     }
@@ -196,6 +203,19 @@ impl From<Detail> for event::Detail {
                 pass: pass.0,
                 message: message.0.0,
             },
+            Detail::Ruled {
+                family,
+                table,
+                chain,
+                handle,
+                number,
+            } => Self::Ruled(event::Ruled {
+                family: family.into(),
+                table: table.into(),
+                chain: chain.into(),
+                handle,
+                number,
+            }),
             Detail::Unknown => Self::Unknown,
         }
     }

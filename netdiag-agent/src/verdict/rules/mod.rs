@@ -42,7 +42,7 @@ use crate::flow::drops::DropKind;
 use crate::flow::record::{Direction, DropGroup};
 use crate::inventory::{Namespace, NamespaceKind};
 use crate::verdict::case::{Case, Death, Finding};
-use crate::verdict::types::{Cause, Confidence, Outcome};
+use crate::verdict::types::{Cause, Component, Confidence, Outcome};
 
 /// Finds one cause, and explains it.
 pub trait Rule: Sync + std::fmt::Debug {
@@ -65,6 +65,8 @@ pub trait Rule: Sync + std::fmt::Debug {
 pub struct Remark {
     pub cause: Cause,
     pub caveat: String,
+    /// The rule or thing behind it, where it is known.
+    pub component: Option<Component>,
     pub summary: String,
     pub commands: Vec<String>,
 }
