@@ -1,23 +1,28 @@
 //! Runs a command: the only module that knows all the others.
 
+#[expect(clippy::disallowed_methods, reason = "time enters the program here")]
+mod agent;
 mod destination;
 mod news;
 mod output;
+mod rulings;
 #[expect(clippy::disallowed_methods, reason = "time enters the program here")]
 mod running;
 #[expect(clippy::disallowed_methods, reason = "time enters the program here")]
 mod trace;
 mod trigger;
+mod verdicts;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::agent::{api, client, config};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{self, Command, Config, ReportFormat, exit};
 use crate::export::doctor::{Finding, Machine};
-use crate::{explain, export, identity, kernel, pcap, recording};
+use crate::{explain, export, identity, kernel, pcap, privilege, recording, store};
 
 /// Why a command could not do its work. One line each, and an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,18 @@ pub enum Error {
     Pcap(#[from] pcap::Error),
     #[error(transparent)]
     Explain(#[from] explain::UnknownCause),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Listen(#[from] api::ListenError),
+    #[error("auth: kubernetes: {0}")]
+    Auth(#[from] identity::kube::client::ClientError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Privilege(#[from] privilege::Error),
     #[error("--to {0}")]
     Destination(String),
     #[error("run {program}: {source}")]
@@ -64,8 +81,14 @@ impl Error {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Cli(error) => error.exit_code(),
-            Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) => exit::BLIND,
+            Self::Kernel(_) | Self::Runtime(_) | Self::Gone(_) | Self::Privilege(_) => exit::BLIND,
+            Self::Identity(error) if error.is_unprivileged() => exit::BLIND,
             Self::Identity(_)
+            | Self::Config(_)
+            | Self::Listen(_)
+            | Self::Auth(_)
+            | Self::Store(_)
+            | Self::Client(_)
             | Self::Pods(_)
             | Self::Recording(_)
             | Self::Pcap(_)
@@ -87,6 +110,8 @@ pub fn run(config: Config) -> ExitCode {
         Command::Explain(cause) => explain(cause.as_deref(), style),
         Command::Doctor(format) => doctor(format, style),
         Command::Schema => schema(),
+        Command::Agent(agent) => agent::run(&agent),
+        Command::Verdicts(verdicts) => verdicts::run(&verdicts, style),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -150,9 +175,10 @@ fn doctor(format: ReportFormat, style: export::Style) -> Result<u8, Error> {
     let machine = Machine {
         node_name,
         kernel,
-        tier: able.then_some(0),
+        tier: able.then_some(probed.tier),
     };
     let findings: Vec<Finding> = probed
+        .reports
         .into_iter()
         .map(|found| Finding {
             name: found.name,

@@ -1,7 +1,9 @@
 //! The command line: what was typed ([`grammar`]) becomes what it means ([`Config`], plain data).
 
+mod agent;
 mod destination;
 mod grammar;
+mod verdicts;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,7 +13,9 @@ use std::time::Duration;
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
+pub use agent::Agent;
 pub use destination::{Destination, Host, Object, ObjectKind};
+pub use verdicts::{Api, Listing, Source, Verdicts};
 
 use crate::event::Span;
 use crate::export::{ColorChoice, Format};
@@ -46,6 +50,10 @@ pub enum Command {
     Explain(Option<String>),
     Doctor(ReportFormat),
     Schema,
+    /// The node mode.
+    Agent(Agent),
+    /// What an agent has stored.
+    Verdicts(Verdicts),
 }
 
 #[derive(Debug, PartialEq)]
@@ -61,6 +69,10 @@ pub struct Trace {
     pub record: Option<PathBuf>,
     /// Where the packets go, as pcapng.
     pub pcap: Option<PathBuf>,
+    /// Use no more than this tier; `None`: all this kernel has.
+    pub max_tier: Option<u8>,
+    /// Let the kernel name the rule that drops, through a table of our own among the rules.
+    pub explain_rule: bool,
     pub verbose: bool,
     /// `None`: the first credentials there are.
     pub kubeconfig: Option<PathBuf>,

@@ -7,11 +7,13 @@
 
 mod apply;
 mod judge;
+mod refusals;
 mod tunnels;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::event::{Event, HookId, Ktime, Netns, NudState, Span};
+use self::refusals::Refusals;
+use crate::event::{Detail, Event, HookId, Ktime, Netns, NudState, Span};
 use crate::flow::{Flow, FlowId, FlowTable, Spot, Tunnels};
 use crate::inventory::{Delta, Inventory};
 use crate::verdict::{Neighbour, Neighbours, Verdict, build};
@@ -33,6 +35,9 @@ const MAX_GONE: usize = 1_024;
 
 /// Neighbour entries remembered.
 const MAX_NEIGHBOURS: usize = 4_096;
+
+/// Times of losses told apart.
+const MAX_LOSSES: usize = 4_096;
 
 /// Everything that can happen to the core.
 #[expect(
@@ -196,11 +201,19 @@ impl Engine {
         }
     }
 
-    /// Many losses at one time count as one entry; the list stays as short as the trace is in ticks.
+    /// Many losses at one time count as one entry.
     fn lost(&mut self, at: Ktime, count: u64) {
         match self.losses.last_mut() {
             Some((last, sum)) if at.since(*last) < Span::millis(50) => *sum += count,
             _ => self.losses.push((at, count)),
+        }
+        if self.losses.len() > MAX_LOSSES {
+            // The older half becomes one entry, at the latest of its times: a flow may be told of more losses than it
+            // met, never of fewer.
+            let rest = self.losses.split_off(MAX_LOSSES / 2);
+            let latest = self.losses.last().map_or(at, |(at, _)| *at);
+            let sum = self.losses.iter().map(|(_, count)| count).sum();
+            self.losses = std::iter::once((latest, sum)).chain(rest).collect();
         }
     }
 
@@ -208,8 +221,16 @@ impl Engine {
         let later = self
             .waiting
             .split_off(&(Ktime(ripe.0.saturating_add(1)), 0, 0));
-        for event in std::mem::replace(&mut self.waiting, later).into_values() {
-            self.apply(&event, verdicts);
+        let mut ripe = std::mem::replace(&mut self.waiting, later);
+        let known = Refusals::of(ripe.values().chain(self.waiting.values()));
+        let behind: Vec<_> = ripe.values().map(|event| known.behind(event)).collect();
+        for (event, refusal) in ripe.values_mut().zip(behind) {
+            match &mut event.detail {
+                Detail::Refused(_) => continue,
+                Detail::Dropped(drop) => drop.refusal = refusal,
+                _ => {}
+            }
+            self.apply(event, verdicts);
         }
     }
 }

@@ -140,7 +140,7 @@ impl fmt::Display for Tuple {
 pub struct Event {
     pub at: Ktime,
     pub cpu: u32,
-    /// `None`: reported by a hook this build does not know.
+    /// `None`: reported by a hook this build does not know, or by none: the kernel's rule trace.
     pub hook: Option<HookId>,
     pub place: Place,
     pub packet: Option<Packet>,
@@ -280,6 +280,8 @@ pub enum Detail {
     /// The packet passed this interface.
     Seen(Pass),
     Dropped(Drop),
+    /// A netfilter hook gave up the packet that was dropped a moment before; `packet.skb` is that one's.
+    Refused(Refusal),
     /// This node answered the packet in `packet` with an ICMP error (IPv4 only: the tracepoint is).
     IcmpSent(IcmpKind),
     /// This node's TCP answered the packet with a RST. Where the kernel gives no packet, `packet` is the answered tuple.
@@ -308,7 +310,22 @@ pub enum Detail {
         pass: Pass,
         message: Vec<u8>,
     },
+    /// The kernel's rule trace: this rule or policy dropped the packet.
+    Ruled(Ruled),
     Unknown,
+}
+
+/// A rule of nftables, or the policy of a base chain, by the names the kernel has for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruled {
+    /// `ip`, `inet` …
+    pub family: Arc<str>,
+    pub table: Arc<str>,
+    pub chain: Arc<str>,
+    /// `None`: the policy of the chain.
+    pub handle: Option<u64>,
+    /// Its place in the chain, from 1, where that could be asked.
+    pub number: Option<u32>,
 }
 
 /// Direction in which a packet passed an interface.
@@ -329,6 +346,76 @@ pub struct Drop {
     pub stack: Vec<Arc<str>>,
     /// The packet's route when it had one.
     pub route: Option<Route>,
+    /// What the hook said that dropped it, where hooks are seen (Tier 1). The engine puts it here.
+    pub refusal: Option<Refusal>,
+}
+
+/// What a netfilter hook tells of a packet it gave up: exact where a stack is a guess.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub hook: NfHook,
+    /// Of the hook.
+    pub family: NfFamily,
+    pub by: Refuser,
+    /// Of the nft table.
+    pub table_family: Option<NfFamily>,
+    /// Names may be cut at 63 bytes; absent where the kernel's type information does not cover the module.
+    pub table: Option<Arc<str>>,
+    /// The base chain, not the one it jumped to.
+    pub chain: Option<Arc<str>>,
+}
+
+/// `enum nf_inet_hooks` of `linux/netfilter.h`, which bridges number alike; netdev has a numbering of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NfHook(pub u8);
+
+impl NfHook {
+    pub const PREROUTING: Self = Self(0);
+    pub const INPUT: Self = Self(1);
+    pub const FORWARD: Self = Self(2);
+    pub const OUTPUT: Self = Self(3);
+    pub const POSTROUTING: Self = Self(4);
+}
+
+/// `NFPROTO_*` of `linux/netfilter.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NfFamily(pub u8);
+
+impl NfFamily {
+    pub const INET: Self = Self(1);
+    pub const IPV4: Self = Self(2);
+    pub const NETDEV: Self = Self(5);
+    pub const BRIDGE: Self = Self(7);
+    pub const IPV6: Self = Self(10);
+
+    /// As nft spells it; `None` for a family without packets of ours.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::INET => Some("inet"),
+            Self::IPV4 => Some("ip"),
+            Self::NETDEV => Some("netdev"),
+            Self::BRIDGE => Some("bridge"),
+            Self::IPV6 => Some("ip6"),
+            _ => None,
+        }
+    }
+}
+
+/// Which function inside a hook refused a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refuser {
+    /// None of those that are watched.
+    Unknown,
+    /// `nft_do_chain`: a rule or policy of nftables, iptables on nft included.
+    Nft,
+    /// `ipt_do_table`, `ip6t_do_table`: a rule or policy of iptables on xtables.
+    Legacy,
+    /// `nf_conntrack_in`: no entry could be made.
+    Conntrack,
+    /// `__nf_conntrack_confirm`: the entry could not be inserted.
+    Confirm,
+    /// `nf_nat_inet_fn`: no translation could be set up.
+    Nat,
 }
 
 /// What the kernel had decided about a packet's way (`skb_dst`).

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub mod cluster;
 mod connections;
+mod masquerade;
 pub mod policy;
 
 use crate::event::{Conntrack, HookId, IfIndex, Ktime, Netns, Proto, Tuple};
@@ -16,6 +17,7 @@ use crate::ruleset::Reading;
 use cluster::{Change, Cluster};
 
 pub use connections::Connections;
+pub use masquerade::MasqueradeConfig;
 
 /// One piece of news about the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,8 @@ pub enum Delta {
         ifindex: IfIndex,
         programs: Vec<Program>,
     },
+    /// What ip-masq-agent was told on this node.
+    MasqueradeConfig(MasqueradeConfig),
     /// Connections a namespace's conntrack table holds; added to those known. Their `reply` says nothing.
     Connections {
         netns: Netns,
@@ -152,6 +156,7 @@ pub struct Inventory {
     programs: BTreeMap<(Netns, IfIndex), Vec<Program>>,
     rules: BTreeMap<Netns, Rules>,
     connections: BTreeMap<Netns, Connections>,
+    masquerade: Option<MasqueradeConfig>,
     pub cluster: Cluster,
 }
 
@@ -223,6 +228,7 @@ impl Inventory {
             } => {
                 self.programs.insert((netns, ifindex), programs);
             }
+            Delta::MasqueradeConfig(config) => self.masquerade = Some(config),
             Delta::Connections { netns, entries } => {
                 let known = self.connections.entry(netns).or_default();
                 for entry in entries {

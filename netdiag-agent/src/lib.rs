@@ -31,6 +31,7 @@
 //! - `inventory` is its own pure module, so that rules need nothing of `identity`.
 //! - A verdict gets a last revision at the end of the trace when its packet counts have grown since it was decided.
 
+pub mod agent;
 pub mod app;
 pub mod cli;
 pub mod engine;
@@ -42,6 +43,7 @@ pub mod identity;
 pub mod inventory;
 pub mod kernel;
 pub mod pcap;
+pub mod privilege;
 pub mod recording;
 pub mod replay;
 pub mod ruleset;

@@ -158,6 +158,7 @@ mod tests {
             location: Some("nft_do_chain".into()),
             stack: vec!["nf_hook_slow".into(), "ip_forward".into()],
             route: None,
+            refusal: None,
         };
         let mut inputs = vec![
             Input::Inventory(Delta::Node(Node {

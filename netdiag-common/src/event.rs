@@ -28,11 +28,23 @@ pub const FLAG_SNAP: u16 = 1 << 6;
 pub const TAIL_NONE: u8 = 0;
 pub const TAIL_STACK: u8 = 1;
 pub const TAIL_DNS: u8 = 2;
+pub const TAIL_NETFILTER: u8 = 3;
+
+/// `NetfilterRecord::by`: which function inside the hook refused the packet.
+pub const BY_UNKNOWN: u32 = 0;
+pub const BY_NFT: u32 = 1;
+pub const BY_LEGACY: u32 = 2;
+pub const BY_CONNTRACK: u32 = 3;
+pub const BY_CONFIRM: u32 = 4;
+pub const BY_NAT: u32 = 5;
 
 /// Return addresses kept of a drop's stack.
 pub const STACK_DEPTH: usize = 20;
 /// Bytes kept of a DNS message: header, one name of usual length, type and class.
 pub const DNS_BYTES: usize = 128;
+
+/// Bytes kept of the name of a table or chain.
+pub const NF_NAME: usize = 64;
 
 /// Bytes kept of a packet: IPv6, an extension header or two, and TCP with all its options.
 pub const SNAP_BYTES: usize = 128;
@@ -123,6 +135,28 @@ pub struct DnsRecord {
 }
 
 const _: () = assert!(size_of::<DnsRecord>() == 288 + DNS_BYTES);
+
+/// A netfilter hook that refused a packet. `location` is the skb's address: the packet itself is gone by then, and
+/// `packet` was noted when it was freed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct NetfilterRecord {
+    pub record: Record,
+    /// `BY_*`.
+    pub by: u32,
+    /// `enum nf_inet_hooks`, or the hook number of another family.
+    pub hook: u8,
+    /// `NFPROTO_*` of the hook.
+    pub pf: u8,
+    /// `NFPROTO_*` of the nft table; 0 when not known.
+    pub table_family: u8,
+    pub _pad: u8,
+    /// Names, cut at this length, ended by a zero; empty when not known.
+    pub table: [u8; NF_NAME],
+    pub chain: [u8; NF_NAME],
+}
+
+const _: () = assert!(size_of::<NetfilterRecord>() == 288 + 2 * NF_NAME);
 
 /// The start of a packet, from its network header on.
 #[repr(C)]

@@ -45,6 +45,16 @@ hooks! {
     FibTableLookup = 15, "tp_btf:fib_table_lookup";
     Fib6TableLookup = 16, "tp_btf:fib6_table_lookup";
     UdpFailQueueRcvSkb = 17, "tp_btf:udp_fail_queue_rcv_skb";
+    /// A netfilter hook refused a packet.
+    NfHookSlowExit = 18, "fexit:nf_hook_slow";
+    /// The same where functions have no fexit.
+    NfHookSlowReturn = 19, "kretprobe:nf_hook_slow";
+    NftDoChain = 20, "kretprobe:nft_do_chain";
+    IptDoTable = 21, "kretprobe:ipt_do_table";
+    Ip6tDoTable = 22, "kretprobe:ip6t_do_table";
+    NfConntrackIn = 23, "kretprobe:nf_conntrack_in";
+    NfConntrackConfirm = 24, "kretprobe:__nf_conntrack_confirm";
+    NfNatInetFn = 25, "kretprobe:nf_nat_inet_fn";
 }
 
 /// Slots of the per-hook counter maps.

@@ -88,6 +88,18 @@ offsets! {
     flowi6_ports = "flowi6.uli";
     fib6_result_type = "fib6_result.fib6_type";
     fib6_table_id = "fib6_table.tb6_id";
+    nf_state_hook = "nf_hook_state.hook";
+    nf_state_pf = "nf_hook_state.pf";
+    nf_state_in = "nf_hook_state.in";
+    nf_state_out = "nf_hook_state.out";
+    nf_state_net = "nf_hook_state.net";
+    nft_pkt_skb = "nft_pktinfo.skb";
+    nft_chain_name = "nft_chain.name";
+    nft_chain_table = "nft_chain.table";
+    nft_table_name = "nft_table.name";
+    /// A bit field, so read with its byte.
+    nft_table_family = "nft_table.family";
+    xt_table_name = "xt_table.name";
 }
 
 #[cfg(feature = "user")]

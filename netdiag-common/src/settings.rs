@@ -36,6 +36,8 @@ pub struct Settings {
     pub snap: u32,
     /// UDP port that carries VXLAN on this node; 0: none does.
     pub vxlan_port: u32,
+    /// 1 when the refusals of netfilter hooks are seen, so that a drop leaves a note for them.
+    pub netfilter: u32,
 }
 
 impl Settings {
@@ -52,10 +54,11 @@ impl Settings {
         targets: 0,
         snap: 0,
         vxlan_port: 0,
+        netfilter: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 10 * 4);
+const _: () = assert!(size_of::<Settings>() == size_of::<Offsets>() + 11 * 4);
 
 /// Key of `TARGETS` (value unused): a destination the user asked for. Port 0 means any port, the zero address any address.
 #[repr(C)]

@@ -7,8 +7,8 @@ use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
 use core::ptr;
 use netdiag_common::event::{
-    DnsRecord, FLAG_CT, FLAG_DST, FLAG_SNAP, FLAG_TUPLE, Record, SNAP_BYTES, STACK_DEPTH, Snap,
-    Snapped, StackRecord, TAIL_DNS, TAIL_NONE, TAIL_STACK,
+    DnsRecord, FLAG_CT, FLAG_DST, FLAG_SNAP, FLAG_TUPLE, NetfilterRecord, Record, SNAP_BYTES,
+    STACK_DEPTH, Snap, Snapped, StackRecord, TAIL_DNS, TAIL_NETFILTER, TAIL_NONE, TAIL_STACK,
 };
 use netdiag_common::hook::HookId;
 use netdiag_common::offsets::ABSENT;
@@ -97,6 +97,34 @@ pub fn event_with_dns(
         }
     };
     entry(hook, write, snap);
+}
+
+/// A refusal by a netfilter hook; `names` fills in the table and chain, which are zero until then.
+#[inline(always)]
+pub fn event_with_netfilter(
+    hook: HookId,
+    seen: &Sighting,
+    report: Report,
+    names: impl FnOnce(*mut NetfilterRecord),
+) {
+    log::event(hook, seen, report);
+    let write = |record: *mut NetfilterRecord| {
+        // SAFETY: the reservation is as large as the record.
+        unsafe {
+            fill::<KERNEL>(
+                &raw mut (*record).record,
+                hook,
+                seen,
+                report,
+                TAIL_NETFILTER,
+            );
+            (*record)._pad = 0;
+            ptr::write_bytes(&raw mut (*record).table, 0, 1);
+            ptr::write_bytes(&raw mut (*record).chain, 0, 1);
+        }
+        names(record);
+    };
+    entry(hook, write, |snap| kernel_snap(seen, snap));
 }
 
 /// Reserves, fills and submits. Which of the two sizes is a constant for the verifier, so it walks one way only.

@@ -72,6 +72,10 @@ pub static FLOW_STATS_4: LruPerCpuHashMap<FlowKey4, FlowStats> =
 pub static FLOW_STATS_6: LruPerCpuHashMap<FlowKey6, FlowStats> =
     LruPerCpuHashMap::with_max_entries(16384, 0);
 
+/// Packets a netfilter hook may be about to answer for: address of the freed skb → its tuple. Full: oldest forgotten.
+#[map]
+pub static DOOMED: LruHashMap<u64, Tuple> = LruHashMap::with_max_entries(4096, 0);
+
 /// When a repeated sighting was last looked at. Full: a forgotten flow's next packets are looked at again.
 #[map]
 pub static PACE: LruHashMap<PaceKey, Pace> = LruHashMap::with_max_entries(32768, 0);

@@ -4,9 +4,11 @@
 //! controls of the same run prove that netdiag can tell.
 
 pub mod conntrack;
+pub mod explain;
 pub mod firewall;
 pub mod held;
 pub mod kube;
+pub mod masquerade;
 pub mod nat;
 pub mod overlay;
 pub mod program;

@@ -17,6 +17,10 @@ pub enum Need {
     Tcx,
     /// The match `statistic`.
     Statistic,
+    /// The match `u32`.
+    U32,
+    /// `quota` of nft.
+    Quota,
 }
 
 /// Why the scenario cannot run here; `None` when it can.
@@ -44,6 +48,10 @@ fn probe(need: Need) -> bool {
         Need::IptablesLegacy => alone("iptables-legacy -S") && alone("ip6tables-legacy -S"),
         Need::Statistic => {
             alone("iptables-nft -A INPUT -m statistic --mode nth --every 9 --packet 0 -j DROP")
+        }
+        Need::U32 => alone("iptables-nft -A INPUT -m u32 --u32 0=0 -j DROP"),
+        Need::Quota => {
+            alone("nft add table ip t;add chain ip t c;add rule ip t c quota over 1 bytes drop")
         }
         Need::Tcx => crate::bpf::has_tcx(),
     }

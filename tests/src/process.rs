@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::sys;
 
 /// Longer than anything the lab runs takes, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug)]
 pub struct Running {
@@ -140,7 +140,7 @@ pub struct Resident(Child);
 impl Resident {
     pub fn start(netns: &crate::netns::Netns) -> Result<Self> {
         let mut command = netns.command("sleep");
-        command.arg("60");
+        command.arg("600");
         sys::die_with_parent(&mut command, Signal::SIGKILL);
         command
             .spawn()

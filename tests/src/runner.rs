@@ -13,11 +13,12 @@ use serde_json::Value;
 
 use crate::faults::Case;
 use crate::node::Node;
+use crate::outcome::{self, Outcome};
 use crate::plan::{Family, Topology};
 use crate::process::{Ended, Resident, Running};
 use crate::scenario::{Attempt, Scenario, Select, Sender};
 use crate::snapshot::Snapshot;
-use crate::{check, conntrack, objects, programs, replay, send};
+use crate::{check, conntrack, kernel, objects, programs, replay, send};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -26,12 +27,15 @@ pub struct Options {
     pub record_dir: Option<PathBuf>,
     /// Only send the traffic and see whether the fault does what it says.
     pub without_trace: bool,
+    /// Let the trace use no more than this tier.
+    pub tier: Option<u8>,
 }
 
 /// What a passed run has to tell.
 #[derive(Clone, Debug)]
 pub struct Passed {
     pub verdicts: Vec<Value>,
+    pub outcomes: Vec<Outcome>,
     pub took: Duration,
 }
 
@@ -51,7 +55,14 @@ pub fn run(
     let node = Node::build(scenario.plan(topology)).context("build the node")?;
     let case = Case::new(&node, family);
     (scenario.build)(&case).with_context(|| format!("break the node: {}", scenario.about))?;
-    let attempts = (scenario.attempts)(&case.place);
+    let wanted = (scenario.attempts)(&case.place);
+    let mut attempts = wanted.clone();
+    if !options.without_trace {
+        let kernel = kernel::this()?;
+        for attempt in &mut attempts {
+            attempt.expect = attempt.expect.clone().on(kernel, options.tier);
+        }
+    }
     let scratch = tempfile::tempdir().context("make a temporary folder")?;
     let files = Files {
         report: scratch.path().join("report"),
@@ -60,7 +71,7 @@ pub fn run(
     let seen = if options.without_trace {
         alone(scenario, &node, &attempts, &files)?
     } else {
-        traced(scenario, &case, &attempts, &files)?
+        traced(scenario, &case, &attempts, &files, options)?
     };
     let name = variant(scenario, topology, family);
     if !seen.complaints.is_empty() {
@@ -70,6 +81,7 @@ pub fn run(
         replay::save(&dir.join(name), &files.recording, &seen.verdicts)?;
     }
     Ok(Passed {
+        outcomes: outcome::outcomes(&wanted, &seen.verdicts),
         verdicts: seen.verdicts,
         took: start.elapsed(),
     })
@@ -127,13 +139,19 @@ fn alone(scenario: &Scenario, node: &Node, attempts: &[Attempt], files: &Files) 
 }
 
 /// The traffic under trace, and everything that must hold then.
-fn traced(scenario: &Scenario, case: &Case, attempts: &[Attempt], files: &Files) -> Result<Seen> {
+fn traced(
+    scenario: &Scenario,
+    case: &Case,
+    attempts: &[Attempt],
+    files: &Files,
+    options: &Options,
+) -> Result<Seen> {
     let node = case.node;
     let sender = sender(scenario, node, attempts, &files.report)?;
     let before = Snapshot::take(node)?;
     let cluster = Cluster::start(scenario, case)?;
     let Traced { command, ended } =
-        trace(scenario, node, &sender, &files.recording, cluster.as_ref())?;
+        trace(scenario, node, &sender, files, cluster.as_ref(), options)?;
     let mut complaints = before.differences(&Snapshot::take(node)?);
     complaints.extend(answers(attempts, &files.report)?);
     let verdicts = check::last_revisions(lines(&ended.stdout, &mut complaints)?);
@@ -212,8 +230,9 @@ fn trace(
     scenario: &Scenario,
     node: &Node,
     sender: &Command,
-    recording: &Path,
+    files: &Files,
     cluster: Option<&Cluster>,
+    options: &Options,
 ) -> Result<Traced> {
     let pod = match scenario.sender {
         Sender::Pod => 0,
@@ -239,7 +258,13 @@ fn trace(
     }
     command
         .args(["--uplink", node.uplink(), "-o", "jsonl", "--record"])
-        .arg(recording);
+        .arg(&files.recording);
+    if let Some(tier) = options.tier {
+        command.args(["--tier", &tier.to_string()]);
+    }
+    if scenario.explain {
+        command.arg("--explain-rule");
+    }
     command
         .arg("--")
         .arg(sender.get_program())

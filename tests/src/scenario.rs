@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::faults::{Case, Place};
+use crate::kernel::{Kernel, Lack};
 use crate::needs::Need;
 use crate::plan::{Family, Plan, Topology};
 use crate::step::{Answer, Kind, Step};
@@ -24,6 +25,8 @@ pub struct Scenario {
     pub select: Select,
     /// The external host is one hop further away.
     pub router: bool,
+    /// With `--explain-rule`.
+    pub explain: bool,
     /// What not every machine has.
     pub needs: &'static [Need],
     /// Breaks a healthy node.
@@ -70,6 +73,7 @@ impl Scenario {
             sender: Sender::Pod,
             select: Select::Netns,
             router: false,
+            explain: false,
             needs: &[],
             build,
             attempts,
@@ -117,6 +121,12 @@ impl Scenario {
     #[must_use]
     pub const fn select(mut self, select: Select) -> Self {
         self.select = select;
+        self
+    }
+
+    #[must_use]
+    pub const fn explained(mut self) -> Self {
+        self.explain = true;
         self
     }
 
@@ -197,6 +207,8 @@ pub struct Expect {
     pub present: &'static [&'static str],
     /// Values by JSON pointer.
     pub says: &'static [(&'static str, &'static str)],
+    /// What is due instead where the kernel cannot tell more, and what it then lacks.
+    pub weaker: &'static [(Lack, fn(&mut Self))],
 }
 
 impl Expect {
@@ -211,7 +223,30 @@ impl Expect {
             component: &[],
             present: &[],
             says: &[],
+            weaker: &[],
         }
+    }
+
+    /// The cause is named, but not proven.
+    pub fn infer(&mut self) {
+        self.confidences = &["INFERRED"];
+    }
+
+    #[must_use]
+    pub const fn weaker(mut self, weaker: &'static [(Lack, fn(&mut Self))]) -> Self {
+        self.weaker = weaker;
+        self
+    }
+
+    /// What is due from a trace of at most this tier on this kernel.
+    #[must_use]
+    pub fn on(mut self, kernel: &Kernel, tier: Option<u8>) -> Self {
+        for (lack, weaken) in self.weaker {
+            if kernel.lacks(*lack, tier) {
+                weaken(&mut self);
+            }
+        }
+        self
     }
 
     pub const fn delivered() -> Self {
@@ -269,6 +304,13 @@ impl Expect {
     #[must_use]
     pub const fn component(mut self, fields: &'static [(&'static str, &'static str)]) -> Self {
         self.component = fields;
+        self
+    }
+
+    /// So sure that it may be.
+    #[must_use]
+    pub const fn confidence(mut self, confidences: &'static [&'static str]) -> Self {
+        self.confidences = confidences;
         self
     }
 

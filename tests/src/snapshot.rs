@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::bpf;
+use crate::netns::Netns;
 use crate::node::Node;
 
 /// One text per thing looked at, without its counters.
@@ -23,8 +24,12 @@ impl Snapshot {
         let names = &node.plan.names;
         let mut seen = Vec::new();
         for line in lines {
-            let text = look(node, line)?;
+            let text = look(&node.netns, line)?;
             seen.push((line.to_owned(), text));
+        }
+        for pod in &node.pods {
+            let line = "nft -s list ruleset";
+            seen.push((format!("{line} in {}", pod.name()), look(pod, line)?));
         }
         seen.push(traffic_control(node)?);
         // Not every bpftool knows tcx.
@@ -74,10 +79,10 @@ fn traffic_control(node: &Node) -> Result<(String, String)> {
 }
 
 /// A tool that is missing, or that has nothing to show and says so by failing, shows nothing both times.
-fn look(node: &Node, line: &str) -> Result<String> {
+fn look(netns: &Netns, line: &str) -> Result<String> {
     let mut words = line.split_whitespace();
     let program = words.next().unwrap_or_default();
-    match node.netns.command(program).args(words).output() {
+    match netns.command(program).args(words).output() {
         Ok(output) => Ok(stable(&String::from_utf8_lossy(&output.stdout))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(error.into()),

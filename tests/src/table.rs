@@ -3,9 +3,11 @@
 mod conntrack;
 mod controls;
 mod demo;
+mod explain;
 mod firewall;
 mod healthy;
 mod kube;
+mod masquerade;
 mod nat;
 mod program;
 mod routing;
@@ -26,4 +28,6 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     demo::SCENARIOS,
     conntrack::SCENARIOS,
     nat::SCENARIOS,
+    explain::SCENARIOS,
+    masquerade::SCENARIOS,
 ];

@@ -221,12 +221,26 @@ fn a_vanished_interface_ends_the_trace() {
     );
 }
 
-fn asked_to_end(signal: Signal) {
+/// With `--explain-rule` or without it.
+fn attached(node: &Node, explain: bool) -> Running {
+    let before = Snapshot::take(node).expect("look at the node");
+    let options: &[&str] = if explain {
+        &["-f", "--explain-rule"]
+    } else {
+        &["-f"]
+    };
+    let running = ready(trace(node, options));
+    let during = Snapshot::take(node).expect("look at the traced node");
+    assert_ne!(before, during, "the trace is attached somewhere");
+    let marks = during.to_string().contains("netdiag_trace_");
+    assert_eq!(marks, explain, "a table of ours among the rules:\n{during}");
+    running
+}
+
+fn asked_to_end(signal: Signal, explain: bool) {
     let Some(node) = node() else { return };
     let before = Snapshot::take(&node).expect("look at the node");
-    let running = ready(trace(&node, &["-f"]));
-    let during = Snapshot::take(&node).expect("look at the traced node");
-    assert_ne!(before, during, "the trace is attached somewhere");
+    let running = attached(&node, explain);
     running.signal(signal).expect("it still runs");
     let ended = running.end().expect("it ends");
     assert_eq!(ended.code, Some(0), "{ended:#?}");
@@ -239,24 +253,29 @@ fn asked_to_end(signal: Signal) {
 
 #[test]
 fn sigint_ends_in_order() {
-    asked_to_end(Signal::SIGINT);
+    asked_to_end(Signal::SIGINT, false);
 }
 
 #[test]
 fn sigterm_ends_in_order() {
-    asked_to_end(Signal::SIGTERM);
+    asked_to_end(Signal::SIGTERM, false);
+}
+
+#[test]
+fn sigint_takes_the_trace_table_along() {
+    asked_to_end(Signal::SIGINT, true);
+}
+
+#[test]
+fn sigterm_takes_the_trace_table_along() {
+    asked_to_end(Signal::SIGTERM, true);
 }
 
 /// Killed by something it cannot catch: what the kernel does not take back by itself, the next start must.
-fn killed(signal: Signal) {
+fn killed(signal: Signal, explain: bool) {
     let Some(node) = node() else { return };
     let before = Snapshot::take(&node).expect("look at the node");
-    let running = ready(trace(&node, &["-f"]));
-    assert_ne!(
-        before,
-        Snapshot::take(&node).expect("look"),
-        "the trace is attached somewhere"
-    );
+    let running = attached(&node, explain);
     running.signal(signal).expect("it still runs");
     let ended = running.end().expect("it ends");
     assert_eq!(ended.signal, Some(signal as i32), "{ended:#?}");
@@ -278,12 +297,45 @@ fn killed(signal: Signal) {
 
 #[test]
 fn sigkill_leaves_nothing() {
-    killed(Signal::SIGKILL);
+    killed(Signal::SIGKILL, false);
 }
 
 #[test]
 fn sigabrt_leaves_nothing() {
-    killed(Signal::SIGABRT);
+    killed(Signal::SIGABRT, false);
+}
+
+#[test]
+fn sigkill_leaves_no_trace_table() {
+    killed(Signal::SIGKILL, true);
+}
+
+#[test]
+fn sigabrt_leaves_no_trace_table() {
+    killed(Signal::SIGABRT, true);
+}
+
+/// As a killed trace leaves it on a kernel without owners of tables, and a table of a process that lives.
+#[test]
+fn the_next_start_removes_what_an_old_kernel_keeps() {
+    let Some(node) = node() else { return };
+    let living = std::fs::read_to_string("/proc/self/stat").expect("read /proc/self/stat");
+    let started = living.rsplit_once(')').expect("a stat line").1;
+    let started = started.split_whitespace().nth(19).expect("a start time");
+    let own = format!("netdiag_trace_{}_{started}", std::process::id());
+    let dead = format!("netdiag_trace_{}_1", std::process::id());
+    for netns in [&node.netns, node.pod()] {
+        netns
+            .sh(&format!("nft add table inet {dead}"))
+            .expect("add a table");
+    }
+    node.run(&format!("nft add table inet {own}"))
+        .expect("add a table");
+    let next = run(trace(&node, &["--", "true"]));
+    assert_eq!(next.code, Some(0), "{next:#?}");
+    let left = Snapshot::take(&node).expect("look").to_string();
+    assert!(!left.contains(&dead), "{left}");
+    assert!(left.contains(&own), "{left}");
 }
 
 #[test]

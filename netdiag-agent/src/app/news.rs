@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::running;
 use crate::event::{CtStatus, Detail, Event, IfIndex, Netns, Proto};
 use crate::identity::links::{Change, Traced, Watch};
-use crate::identity::pods::{Follower, Nudge};
+use crate::identity::pods::{Follower, Nudge, names};
 use crate::identity::{self, IdentityError, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::Delta;
 
@@ -24,6 +25,9 @@ const MAX_POLLED: usize = 16;
 
 /// A conntrack table with more entries is read in the background, not before the trace begins.
 const BIG_TABLE: u64 = 50_000;
+
+/// Questions remembered; those no longer fresh are forgotten first.
+const MAX_ASKED: usize = 4096;
 
 /// News waiting to be read.
 const QUEUE: usize = 1024;
@@ -173,7 +177,7 @@ impl News {
                     self.ask(netns, Topic::Holders(proto, from, to), now);
                 } else if let (Some(ifindex), Some(name)) =
                     (event.place.ifindex, &event.place.ifname)
-                    && (reason.starts_with("TC_") || reason == "XDP" || location.contains("xdp"))
+                    && may_be_program(reason, location)
                 {
                     self.ask(netns, Topic::Programs(ifindex, Arc::clone(name)), now);
                 }
@@ -192,6 +196,10 @@ impl News {
         let Some(handle) = self.handles.get(&netns).filter(|_| !fresh) else {
             return;
         };
+        if self.asked.len() >= MAX_ASKED {
+            self.asked
+                .retain(|_, asked| now.duration_since(*asked) < FRESH);
+        }
         self.asked.insert((netns, topic.clone()), now);
         match topic {
             Topic::Listeners => {
@@ -253,10 +261,28 @@ impl News {
         self.handles.insert(handle.netns(), handle);
     }
 
+    /// One that has gone.
+    pub(super) fn forget(&mut self, netns: Netns) {
+        self.handles.remove(&netns);
+        self.polled.remove(&netns);
+        self.dropped_by_rules.remove(&netns);
+        self.asked.retain(|(asked, _), _| *asked != netns);
+    }
+
     /// The next piece of news.
     pub(super) async fn next(&mut self) -> Option<Change> {
         self.receiver.recv().await
     }
+}
+
+/// A program or an action may have dropped it: without reasons, functions that also drop for other causes.
+fn may_be_program(reason: &str, location: &str) -> bool {
+    let receives = location.contains("xdp") || location.starts_with("veth_poll");
+    let by_reason = reason.starts_with("TC_") || reason == "XDP";
+    let unclear = reason.is_empty()
+        && (location.starts_with("__netif_receive_skb")
+            || location.starts_with("__dev_queue_xmit"));
+    by_reason || receives || unclear
 }
 
 async fn links(mut watch: Watch, sender: mpsc::Sender<Change>, nudge: Option<Nudge>) {
@@ -285,15 +311,19 @@ async fn pods(
     sender: mpsc::Sender<Change>,
 ) {
     loop {
-        let pods = follower.next().await.iter().map(|pod| pod.netns.clone());
-        selector.pods = pods.collect();
+        let found = follower.next().await.to_vec();
+        selector.pods = found.iter().map(|pod| pod.netns.clone()).collect();
         let target = if selector.pods.is_empty() {
             None
         } else {
             let selector = selector.clone();
             let resolved = tokio::task::spawn_blocking(move || identity::resolve(&selector)).await;
             match resolved {
-                Ok(Ok(target)) => Some(Box::new(target)),
+                Ok(Ok(mut target)) => {
+                    let names = names(running::now(), &found, target.node.netns(), &target.deltas);
+                    target.deltas.extend(names);
+                    Some(Box::new(target))
+                }
                 // A pod that ended meanwhile, most likely; the next look tells.
                 Ok(Err(error)) => {
                     tracing::debug!("{error}");

@@ -1,6 +1,6 @@
 //! A running trace: everything that feeds the engine, step by step. Prints nothing, heeds no signal, knows no end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,15 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Error;
 use super::news::News;
+use super::rulings::Rulings;
 use crate::engine::{Config, Engine, Input};
 use crate::event::{Ktime, Netns};
 use crate::identity::kube::names::{Names, Roll, Wanted};
-use crate::identity::links;
 use crate::identity::pods::Follower;
+use crate::identity::{self, links};
 use crate::identity::{LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::cluster::Change;
-use crate::inventory::{BlindSpot, Delta, Inventory};
+use crate::inventory::{BlindSpot, Delta, Inventory, Link, Role};
 use crate::kernel::{self, Session, Watch, WatchInterface};
 use crate::recording::Recorder;
 use crate::verdict::Verdict;
@@ -42,14 +43,29 @@ pub(super) struct Order {
     /// Only flows to one of these; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
     pub config: Config,
+    /// How much of the node.
+    pub scope: Scope,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
-    /// Where all inputs go.
-    pub record: Option<PathBuf>,
+    /// Use no more than this tier; `None`: all the kernel has.
+    pub max_tier: Option<u8>,
+    /// The kernel is to name the rules that drop.
+    pub explain_rule: bool,
     /// Whom to ask for names; nobody where there is no cluster.
     pub names: Option<Wanted>,
     /// Knows when the pods become others; these are then traced instead.
     pub follower: Option<Follower>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The interfaces of the target.
+    #[default]
+    Target,
+    /// Those of all pods, also of later ones.
+    AllPods,
+    /// None: only where packets die, whosever they are.
+    Deaths,
 }
 
 /// What one step brought.
@@ -78,6 +94,7 @@ pub(super) struct Running {
     recorder: Option<Recorder<File>>,
     session: Session,
     news: News,
+    rulings: Option<Rulings>,
     node: Netns,
     node_path: PathBuf,
     /// What the target could not tell; the session has its own.
@@ -87,6 +104,9 @@ pub(super) struct Running {
     pod_addresses: Vec<IpAddr>,
     /// Host-side interfaces of the pods that are still there.
     pod_links: Vec<LinkRef>,
+    /// Namespaces behind the node's interfaces.
+    behind: BTreeMap<LinkRef, Netns>,
+    scope: Scope,
     tick: Interval,
     counters: Interval,
     names: Option<Names>,
@@ -96,10 +116,17 @@ pub(super) struct Running {
 
 impl Running {
     /// Attaches; when this returns, nothing is missed any more.
-    pub(super) async fn start(order: Order, target: &Target) -> Result<Self, Error> {
+    /// All inputs go to `recorder` too.
+    pub(super) async fn start(
+        order: Order,
+        target: &Target,
+        recorder: Option<Recorder<File>>,
+    ) -> Result<Self, Error> {
         // The answers arrive while the programs are loaded.
         let names = order.names.clone().and_then(Names::start);
         kernel::sweep_leftovers(Some(target.node.path()))?;
+        let namespaces = std::iter::once(&target.node).chain(&target.pods);
+        identity::rule_trace::sweep(namespaces.chain(&target.other_pods));
         // Both take a tenth of a second or more, and neither needs the other.
         let reader = tokio::task::spawn_blocking({
             let target = target.clone();
@@ -108,29 +135,30 @@ impl Running {
         let session = Session::start(&watch(&order, target))?;
         let rules = reader.await.unwrap_or_default();
         let own_programs = session.programs().iter().map(|own| own.id).collect();
-        let recorder = order
-            .record
-            .as_deref()
-            .map(|path| Recorder::create(path, order.config))
-            .transpose()?;
         let pod_links = target.pod_links.iter().filter(|_| !target.pods.is_empty());
         let mut running = Self {
             engine: Engine::new(order.config),
             recorder,
             news: News::new(target, own_programs),
+            rulings: order
+                .explain_rule
+                .then(|| Rulings::new(target.node.clone(), order.targets.clone())),
             node: target.node.netns(),
             node_path: target.node.path().to_owned(),
             blind: target.blind.clone(),
             pods: target.pods.clone(),
             pod_addresses: target.pod_addresses.clone(),
             pod_links: pod_links.cloned().collect(),
+            behind: behind(target),
             session,
+            scope: order.scope,
             tick: every(TICK),
             counters: every(COUNTERS),
             names,
             warned: BTreeSet::new(),
         };
         running.begin(target, rules)?;
+        running.mark()?;
         running.first_names().await?;
         running
             .news
@@ -154,6 +182,7 @@ impl Running {
             .connections(target)
             .into_iter()
             .chain(self.news.counters())
+            .chain(identity::masquerade::config().map(Delta::MasqueradeConfig))
             .chain(rules);
         let all: Vec<Delta> = deltas.chain(blind).chain(read).collect();
         for delta in all {
@@ -217,7 +246,9 @@ impl Running {
             _ = self.tick.tick() => {
                 what = What::Tick;
                 self.news.poll_rules(Instant::now());
-                self.feed(Input::Tick(now()))?
+                let mut verdicts = self.ruled()?;
+                verdicts.extend(self.feed(Input::Tick(now()))?);
+                verdicts
             }
             _ = self.counters.tick() => {
                 self.news.poll_counters();
@@ -231,6 +262,7 @@ impl Running {
     pub(super) fn end(mut self) -> Result<(Vec<Verdict>, Engine), Error> {
         let rest = self.session.drain();
         let mut verdicts = self.take(rest)?;
+        verdicts.extend(self.ruled()?);
         let news = self.names.as_mut().map_or_else(Vec::new, Names::waiting);
         verdicts.extend(self.learn(news)?);
         let last_words: Vec<Delta> = self
@@ -286,13 +318,20 @@ impl Running {
                 return Ok((self.feed(Input::Inventory(delta))?, What::Nothing));
             }
             links::Change::Pods(target) => return self.retarget(target.map(|target| *target)),
-            links::Change::Appeared { pod: Some(pod), .. } => {
-                self.session.add_namespace(pod.netns())?;
-                self.news.add(pod);
+            links::Change::Appeared { link, role, pod } => {
+                if self.scope == Scope::AllPods && role == Role::PodVeth {
+                    let wanted = interface(&self.node_path, &link);
+                    self.session.watch_interface(&wanted)?;
+                }
+                if let Some(pod) = pod {
+                    self.session.add_namespace(pod.netns())?;
+                    self.behind.insert(link, pod.netns());
+                    self.news.add(pod);
+                }
             }
-            links::Change::Appeared { pod: None, .. } => {}
             links::Change::Gone { link, .. } => {
                 self.session.unwatch_interface(self.node, link.ifindex);
+                self.forget_behind(&link)?;
                 let before = self.pod_links.len();
                 self.pod_links.retain(|known| *known != link);
                 if before > 0 && self.pod_links.is_empty() {
@@ -301,6 +340,20 @@ impl Running {
             }
         }
         Ok((Vec::new(), What::Nothing))
+    }
+
+    /// The namespace behind an interface that has gone ends soon; a trace without end must not keep them all.
+    fn forget_behind(&mut self, link: &LinkRef) -> Result<(), Error> {
+        let Some(netns) = self.behind.remove(link) else {
+            return Ok(());
+        };
+        let traced = self.pods.iter().any(|pod| pod.netns() == netns);
+        if traced || self.behind.values().any(|other| *other == netns) {
+            return Ok(());
+        }
+        self.news.forget(netns);
+        self.session.unfollow([netns], [])?;
+        Ok(())
     }
 
     /// Other pods are traced from now on; none when they are all gone.
@@ -340,7 +393,7 @@ impl Running {
             self.session.unwatch_interface(self.node, link.ifindex);
         }
         (self.pods, self.pod_addresses, self.pod_links) = (pods, addresses, links);
-        let mut verdicts = Vec::new();
+        let mut verdicts = self.mark()?;
         for delta in news {
             verdicts.extend(self.feed(Input::Inventory(delta))?);
         }
@@ -350,6 +403,31 @@ impl Running {
             left: names(&left),
         };
         Ok((verdicts, what))
+    }
+
+    /// Has the kernel trace the rules that the pods' packets meet from now on, where that was asked for.
+    fn mark(&mut self) -> Result<Vec<Verdict>, Error> {
+        let Some(rulings) = &mut self.rulings else {
+            return Ok(Vec::new());
+        };
+        let inventory = self.engine.inventory();
+        let blind = rulings.follow(&self.pods, &self.pod_addresses, inventory);
+        let mut verdicts = Vec::new();
+        for spot in blind {
+            self.blind.push(spot.clone());
+            verdicts.extend(self.feed(Input::Inventory(Delta::Blind(spot)))?);
+        }
+        Ok(verdicts)
+    }
+
+    /// What the kernel's rule trace said meanwhile.
+    fn ruled(&mut self) -> Result<Vec<Verdict>, Error> {
+        let events = self.rulings.as_mut().map(Rulings::events);
+        let mut verdicts = Vec::new();
+        for event in events.into_iter().flatten() {
+            verdicts.extend(self.feed(Input::Event(event))?);
+        }
+        Ok(verdicts)
     }
 
     fn feed(&mut self, input: Input) -> Result<Vec<Verdict>, Error> {
@@ -371,7 +449,7 @@ async fn next_names(names: &mut Option<Names>, news: &mut Vec<Change>) -> bool {
 fn is_surroundings(delta: &Delta) -> bool {
     matches!(
         delta,
-        Delta::Namespace(_) | Delta::Link(_) | Delta::Blind(_)
+        Delta::Namespace(_) | Delta::Link(_) | Delta::Blind(_) | Delta::Cluster { .. }
     )
 }
 
@@ -389,19 +467,53 @@ fn interface(node: &Path, link: &LinkRef) -> WatchInterface {
     }
 }
 
+/// The pods' namespaces by the node's interfaces that lead there.
+fn behind(target: &Target) -> BTreeMap<LinkRef, Netns> {
+    let links = target.deltas.iter().filter_map(|delta| match delta {
+        Delta::Link(link) if link.netns == target.node.netns() && link.role == Role::PodVeth => {
+            Some((link_ref(link), link.peer?.0))
+        }
+        _ => None,
+    });
+    links.collect()
+}
+
+fn link_ref(link: &Link) -> LinkRef {
+    LinkRef {
+        ifindex: link.ifindex,
+        name: Arc::clone(&link.name),
+    }
+}
+
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }
 
+fn links(scope: Scope, target: &Target) -> Vec<LinkRef> {
+    let own = target.pod_links.iter().chain(&target.uplinks).cloned();
+    let mut links: Vec<LinkRef> = match scope {
+        Scope::Target => return own.collect(),
+        Scope::Deaths => return Vec::new(),
+        Scope::AllPods => own.collect(),
+    };
+    let node = target.node.netns();
+    links.extend(target.deltas.iter().filter_map(|delta| match delta {
+        Delta::Link(link) if link.netns == node && link.role == Role::PodVeth => {
+            Some(link_ref(link))
+        }
+        _ => None,
+    }));
+    links.sort_unstable();
+    links.dedup();
+    links
+}
+
 fn watch(order: &Order, target: &Target) -> Watch {
     let node = target.node.path();
-    let interfaces = target
-        .pod_links
-        .iter()
-        .chain(&target.uplinks)
-        .map(|link| interface(node, link));
+    let links = links(order.scope, target);
+    let interfaces = links.iter().map(|link| interface(node, link));
     let namespaces = target.other_pods.iter().map(NetnsHandle::netns).collect();
     Watch {
         node: Some(node.to_owned()),
@@ -411,14 +523,16 @@ fn watch(order: &Order, target: &Target) -> Watch {
         addresses: target.pod_addresses.clone(),
         any_address: target.pods.is_empty(),
         targets: order.targets.clone(),
+        drops_only: order.scope == Scope::Deaths,
         snap: order.snap,
         vxlan_port: target.vxlan_port,
         debug_log: tracing::enabled!(tracing::Level::TRACE),
+        max_tier: order.max_tier,
     }
 }
 
 /// Nanoseconds of the clock the kernel stamps events with.
-fn now() -> Ktime {
+pub(super) fn now() -> Ktime {
     // CLOCK_MONOTONIC exists on every Linux.
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map(Duration::from)

@@ -9,18 +9,20 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::{PacketFile, Report, save_packets};
-use super::running::{Order, Running, What};
+use super::running::{self, Order, Running, Scope, What};
 use super::{Error, destination, trigger};
 use crate::cli::{self, Subject, Until, exit};
 use crate::engine::Config;
 use crate::export::Style;
 use crate::export::progress::Progress;
 use crate::identity::kube::names::Wanted;
-use crate::identity::pods::{Finder, Follower, Roots};
+use crate::identity::pods::{self, Finder, Follower, Roots};
 use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
 use crate::inventory::{Delta, Inventory};
 use crate::kernel;
 use crate::pcap::Capture;
+use crate::privilege;
+use crate::recording::Recorder;
 use crate::verdict::Verdict;
 
 /// The command's last packets are in the ring when it ends; so long until they are judged.
@@ -44,11 +46,17 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
     let mut order = order(options).await?;
-    let (target, follower) = target(options, &mut order.selector).await?;
+    let (target, follower) = target(&options.subject, &mut order.selector).await?;
     order.follower = follower.filter(|_| options.until == Until::Interrupted);
+    // The user's files first: without its privileges even root may not write into a folder of somebody else.
     let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
+    let record = options.record.as_deref();
+    let recorder = record
+        .map(|path| Recorder::create(path, order.config))
+        .transpose()?;
+    privilege::limit(privilege::Scope::Process)?;
     let mut trace = Trace {
-        running: Running::start(order, &target).await?,
+        running: Running::start(order, &target, recorder).await?,
         printer: Printer {
             report: Report::new(
                 options.output,
@@ -75,13 +83,15 @@ async fn order(options: &cli::Trace) -> Result<Order, Error> {
         None => Vec::new(),
     };
     Ok(Order {
-        selector: selector(options),
+        selector: selector(&options.subject, &options.uplinks),
         targets,
         config: Config {
             no_answer: options.no_answer,
         },
+        scope: Scope::Target,
         snap: options.pcap.is_some(),
-        record: options.record.clone(),
+        max_tier: options.max_tier,
+        explain_rule: options.explain_rule,
         names: Some(names(options)),
         follower: None,
     })
@@ -91,12 +101,12 @@ fn names(options: &cli::Trace) -> Wanted {
     Wanted::of_process(options.kubeconfig.as_deref())
 }
 
-fn selector(options: &cli::Trace) -> Selector {
+pub(super) fn selector(subject: &Subject, uplinks: &[String]) -> Selector {
     let mut selector = Selector {
-        uplinks: options.uplinks.clone(),
+        uplinks: uplinks.to_vec(),
         ..Selector::default()
     };
-    match &options.subject {
+    match subject {
         Subject::NetnsName(name) => selector.netns = Some(name.clone()),
         Subject::NetnsPath(path) => selector.netns = Some(path.display().to_string()),
         Subject::Pid(pid) => selector.pid = Some(*pid),
@@ -107,11 +117,11 @@ fn selector(options: &cli::Trace) -> Selector {
 }
 
 /// Whose packets; with who knows when these pods become others.
-async fn target(
-    options: &cli::Trace,
+pub(super) async fn target(
+    subject: &Subject,
     selector: &mut Selector,
 ) -> Result<(Target, Option<Follower>), Error> {
-    let Subject::Pods(query, sources) = &options.subject else {
+    let Subject::Pods(query, sources) = subject else {
         return Ok((identity::resolve(selector)?, None));
     };
     let mut finder = Finder::new(query.clone(), sources, Roots::default());
@@ -120,6 +130,13 @@ async fn target(
     let mut target = identity::resolve(selector)?;
     let spots = found.blind.iter().cloned().map(Delta::Blind);
     target.deltas.extend(spots);
+    let names = pods::names(
+        running::now(),
+        &found.pods,
+        target.node.netns(),
+        &target.deltas,
+    );
+    target.deltas.extend(names);
     target.blind.extend(found.blind);
     // The node does not come and go.
     let follower = (!target.pods.is_empty()).then(|| Follower::new(finder, found.pods));

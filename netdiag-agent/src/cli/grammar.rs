@@ -68,6 +68,10 @@ enum Typed {
     },
     /// The JSON Schema of a verdict line
     Schema,
+    /// Trace this node without end: verdicts to a store on disk, metrics, an API
+    Agent(super::agent::AgentArgs),
+    /// The verdicts an agent has stored
+    Verdicts(super::verdicts::VerdictsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -120,12 +124,19 @@ struct TraceArgs {
     no_answer: Duration,
     #[arg(short, long, value_name = "FORMAT", value_parser = format_parser(), default_value = EXPORTERS[0].name)]
     output: &'static Format,
+    /// Use no more than this tier of what the kernel offers, to compare
+    #[arg(long, hide = true, value_name = "TIER", value_parser = clap::value_parser!(u8).range(..=2))]
+    tier: Option<u8>,
     /// Write all that was seen to FILE, for `netdiag replay`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Write the start of each packet seen, hop by hop, to FILE for Wireshark and tshark (pcapng)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Let the kernel itself name the rule that drops: adds a table to the node's nftables that marks these flows and
+    /// decides nothing, and removes it at the end (not for rules of iptables-legacy)
+    #[arg(long)]
+    explain_rule: bool,
     /// Print the events behind each verdict
     #[arg(short, long)]
     verbose: bool,
@@ -180,7 +191,7 @@ fn format_parser() -> impl TypedValueParser<Value = &'static Format> {
         .map(|name| Format::by_name(&name).expect("the parser admits only names of EXPORTERS"))
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     const WANTED: &str = "wanted is a length of time such as 500ms, 30s or 2m";
     let span: SignedDuration = text.parse().map_err(|_| WANTED.to_owned())?;
     Duration::try_from(span)
@@ -214,6 +225,8 @@ impl TryFrom<Cli> for Config {
                 output: Report::Json,
             } => Command::Doctor(ReportFormat::Json),
             Typed::Schema => Command::Schema,
+            Typed::Agent(args) => Command::Agent(args.into()),
+            Typed::Verdicts(args) => Command::Verdicts(args.try_into()?),
         };
         Ok(Self {
             log_level: cli.log_level.into(),
@@ -237,6 +250,8 @@ impl TryFrom<TraceArgs> for Trace {
             output: args.output,
             record: args.record,
             pcap: args.pcap,
+            max_tier: args.tier,
+            explain_rule: args.explain_rule,
             verbose: args.verbose,
             kubeconfig: args.kubeconfig,
             namespace: args.namespace,

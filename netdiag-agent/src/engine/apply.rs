@@ -6,7 +6,7 @@ use super::{Engine, MAX_NEIGHBOURS};
 use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Netns, Packet, Proto, Span};
 use crate::flow::drops::{self, DropKind};
 use crate::flow::place::{self, Spot, Stage};
-use crate::flow::record::{DropGroup, IcmpError, Reset};
+use crate::flow::record::{DropGroup, IcmpError, Reset, Ruling};
 use crate::flow::table::Found;
 use crate::flow::{Direction, Flow, FlowId, nat};
 use crate::inventory::{NamespaceKind, Role};
@@ -329,8 +329,17 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
         Detail::BadChecksum => flow.bad_checksums += 1,
         Detail::FibError(errno) => fib_error(flow, event, found, spot, *errno),
         Detail::UdpQueueFull(_) => flow.queue_full += 1,
+        Detail::Ruled(rule) => flow.ruled(Ruling {
+            direction: found.direction,
+            netns: event.place.netns,
+            rule: rule.clone(),
+            count: 1,
+            first: at,
+            last: at,
+        }),
         Detail::ResetReceived
         | Detail::SocketError(_)
+        | Detail::Refused(_)
         | Detail::Neighbour { .. }
         | Detail::Unknown => {}
     }
@@ -405,6 +414,7 @@ fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, e
             location: None,
             stack: Vec::new(),
             route: None,
+            refusal: None,
         },
         packet: None,
         conntrack: None,

@@ -41,11 +41,7 @@ impl Context {
     }
 
     pub fn time(&self, at: Ktime) -> Time {
-        Time(
-            self.timestamp(at)
-                .strftime("%Y-%m-%dT%H:%M:%S.%9fZ")
-                .to_string(),
-        )
+        self.timestamp(at).into()
     }
 }
 

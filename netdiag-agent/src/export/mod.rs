@@ -9,6 +9,7 @@ mod hubble;
 mod json;
 mod jsonl;
 mod latest;
+pub mod listing;
 mod overview;
 mod path;
 pub mod progress;
@@ -90,6 +91,6 @@ fn write_line(output: &mut Output, value: &impl serde::Serialize) -> io::Result<
 }
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;

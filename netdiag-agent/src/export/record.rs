@@ -80,6 +80,12 @@ pub struct Time(
     #[schemars(regex(pattern = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{9}Z$"))] pub String,
 );
 
+impl From<jiff::Timestamp> for Time {
+    fn from(at: jiff::Timestamp) -> Self {
+        Self(at.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string())
+    }
+}
+
 /// An unsigned 64-bit id; a string because many JSON readers keep 53 bits only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -103,6 +109,12 @@ macro_rules! words {
             fn from(word: $core) -> Self {
                 use $core as Core;
                 match word { $(Core::$word => Self::$word,)* }
+            }
+        }
+
+        impl From<$name> for $core {
+            fn from(word: $name) -> Self {
+                match word { $($name::$word => Self::$word,)* }
             }
         }
     };

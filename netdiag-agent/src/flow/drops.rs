@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::place::Stage;
-use crate::event::{Drop, Event};
+use crate::event::{Drop, Event, NfFamily, NfHook, Refuser};
 
 /// Errno numbers of error routes, `include/uapi/asm-generic/errno.h`.
 mod errno {
@@ -99,6 +99,10 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
         "TC_INGRESS" | "TC_EGRESS" | "XDP" | "BPF_CGROUP_EGRESS" | "SOCKET_FILTER" | "BPF_DROP" => {
             DropKind::Bpf
         }
+        // Raw sockets and ping sockets are offered copies; what is freed then is a copy nobody wanted.
+        "NO_SOCKET" if drop.location.as_deref().is_some_and(|at| is(at, "ping_rcv")) => {
+            DropKind::Benign
+        }
         "NO_SOCKET" => DropKind::NoSocket,
         "TCP_CSUM" | "UDP_CSUM" | "ICMP_CSUM" | "IP_CSUM" | "SKB_CSUM" => DropKind::Checksum,
         "SOCKET_RCVBUFF" | "PROTO_MEM" | "SOCKET_BACKLOG" => DropKind::SocketBuffer,
@@ -107,6 +111,8 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
             DropKind::Qdisc
         }
         "DEV_READY" => DropKind::LinkDown,
+        // vxlan_xmit without an entry for the remote node.
+        "NO_TX_TARGET" => DropKind::Tunnel,
         _ if reason.starts_with("VXLAN_") || reason.starts_with("TUNNEL_") => DropKind::Tunnel,
         _ if reason.starts_with("BRIDGE_") => DropKind::Bridge,
         _ if BENIGN_REASONS.contains(&reason) => DropKind::Benign,
@@ -124,6 +130,9 @@ const BENIGN_REASONS: &[&str] = &[
     "TCP_ACK_UNSENT_DATA",
     "TCP_CLOSE",
     "TCP_FASTOPEN",
+    "TCP_INVALID_ACK_SEQUENCE",
+    "TCP_INVALID_SEQUENCE",
+    "TCP_INVALID_SYN",
     "TCP_OFO_DROP",
     "TCP_OFO_QUEUE_PRUNE",
     "TCP_OFOMERGE",
@@ -185,6 +194,9 @@ fn by_location(drop: &Drop, ttl: u8) -> DropKind {
             "do_xdp_generic",
             "netif_receive_generic_xdp",
             "veth_xdp_rcv_skb",
+            // Where the compiler has put that into its callers.
+            "veth_xdp_rcv",
+            "veth_poll",
         ],
     ) || any(location, &["sch_handle_ingress", "sch_handle_egress"])
     {
@@ -193,8 +205,27 @@ fn by_location(drop: &Drop, ttl: u8) -> DropKind {
     if location.starts_with("br_") || any(location, &["__br_forward"]) {
         return DropKind::Bridge;
     }
-    // Sockets free what they have finished with by the same function; see the noise list of the facts.
-    if location.starts_with("tcp_")
+    // What a queueing discipline refuses is freed as a list, by the function that queued it; so is the rest of a packet
+    // in pieces, by another.
+    if location.starts_with("kfree_skb_list")
+        && drop
+            .stack
+            .first()
+            .is_some_and(|caller| any(caller, &["__dev_queue_xmit", "__dev_xmit_skb"]))
+    {
+        return DropKind::Qdisc;
+    }
+    // The receive functions of tunnels are modules of their own.
+    if TUNNELS
+        .iter()
+        .any(|driver| location.starts_with(driver) && location[driver.len()..].starts_with('_'))
+    {
+        return DropKind::Tunnel;
+    }
+    // Sockets free what they have finished with by the same function; see the noise list of the facts. So does ICMP, every
+    // message of it, where consuming one is not told apart.
+    if any(location, &["icmp_rcv", "icmpv6_rcv", "ping_rcv"])
+        || location.starts_with("tcp_")
         || location.starts_with("skb_queue_purge")
         || location.starts_with("skb_release")
     {
@@ -202,6 +233,8 @@ fn by_location(drop: &Drop, ttl: u8) -> DropKind {
     }
     DropKind::Other
 }
+
+const TUNNELS: [&str; 6] = ["vxlan", "geneve", "gre", "ipip", "ipip6", "gue"];
 
 fn by_route(drop: &Drop) -> Option<DropKind> {
     let route = drop.route.as_ref()?;
@@ -224,6 +257,12 @@ fn by_route(drop: &Drop) -> Option<DropKind> {
 /// nft frees inside `nft_do_chain` since it has drop reasons; `ipt_do_table` has returned when `nf_hook_slow` frees.
 /// Without reasons both look alike.
 fn backend(drop: &Drop) -> Option<Backend> {
+    match drop.refusal.as_ref().map(|refusal| refusal.by) {
+        Some(Refuser::Nft) => return Some(Backend::Nft),
+        Some(Refuser::Legacy) => return Some(Backend::Legacy),
+        Some(Refuser::Conntrack | Refuser::Confirm | Refuser::Nat) => return None,
+        Some(Refuser::Unknown) | None => {}
+    }
     let nft = |symbol: &Arc<str>| symbol.starts_with("nft_do_chain");
     if drop.location.as_ref().is_some_and(nft) || drop.stack.iter().take(4).any(nft) {
         Some(Backend::Nft)
@@ -274,7 +313,8 @@ const HOOK_CALLERS: &[(&str, Stage)] = &[
 /// The stage at which a packet was dropped.
 pub fn stage(event: &Event, drop: &Drop, kind: DropKind) -> Stage {
     match kind {
-        DropKind::Netfilter(_) => stage_by_stack(drop)
+        DropKind::Netfilter(_) => stage_by_refusal(drop)
+            .or_else(|| stage_by_stack(drop))
             .or_else(|| stage_by_route(event, drop))
             .unwrap_or(Stage::Prerouting),
         DropKind::NoRoute
@@ -294,6 +334,21 @@ pub fn stage(event: &Event, drop: &Drop, kind: DropKind) -> Stage {
         DropKind::Tunnel => tunnel_stage(drop),
         DropKind::Header | DropKind::Benign | DropKind::Other => other_stage(event, drop),
     }
+}
+
+/// The hook itself has said which it is.
+fn stage_by_refusal(drop: &Drop) -> Option<Stage> {
+    let refusal = drop.refusal.as_ref()?;
+    Some(match (refusal.family, refusal.hook) {
+        (NfFamily::NETDEV, NfHook(0)) => Stage::Receive,
+        (NfFamily::NETDEV, _) => Stage::Transmit,
+        (_, NfHook::PREROUTING) => Stage::Prerouting,
+        (_, NfHook::INPUT) => Stage::Input,
+        (_, NfHook::FORWARD) => Stage::Forward,
+        (_, NfHook::OUTPUT) => Stage::Output,
+        (_, NfHook::POSTROUTING) => Stage::Postrouting,
+        _ => return None,
+    })
 }
 
 fn stage_by_stack(drop: &Drop) -> Option<Stage> {

@@ -8,7 +8,7 @@ use super::drops::DropKind;
 use super::place::{Leg, Spot, Stage};
 use super::tcp::Progress;
 use crate::event::{
-    Conntrack, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, Packet, Proto, Tuple,
+    Conntrack, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, Packet, Proto, Ruled, Tuple,
 };
 use crate::verdict::types::{HopName, Nat};
 
@@ -143,6 +143,18 @@ pub struct Reset {
     pub first: Ktime,
 }
 
+/// The kernel's own word on what dropped packets of this flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    pub direction: Direction,
+    pub netns: Option<Netns>,
+    pub rule: Ruled,
+    pub count: u64,
+    /// Of the news; the drop was a moment earlier.
+    pub first: Ktime,
+    pub last: Ktime,
+}
+
 /// One DNS question and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
@@ -164,6 +176,7 @@ pub struct Flow {
     pub drops: Vec<DropGroup>,
     pub errors: Vec<IcmpError>,
     pub resets: Vec<Reset>,
+    pub rulings: Vec<Ruling>,
     pub tcp: Progress,
     /// The entry of the node's table, as last seen.
     pub conntrack: Option<Conntrack>,
@@ -191,6 +204,7 @@ impl Flow {
             drops: Vec::new(),
             errors: Vec::new(),
             resets: Vec::new(),
+            rulings: Vec::new(),
             tcp: Progress::default(),
             conntrack: None,
             nat: Vec::new(),
@@ -332,6 +346,19 @@ impl Flow {
             reset.count += 1;
         } else if self.resets.len() < MAX_GROUPS {
             self.resets.push(new);
+        } else {
+            self.overflow += 1;
+        }
+    }
+
+    pub fn ruled(&mut self, new: Ruling) {
+        let same =
+            |r: &Ruling| r.direction == new.direction && r.netns == new.netns && r.rule == new.rule;
+        if let Some(ruling) = self.rulings.iter_mut().find(|ruling| same(ruling)) {
+            ruling.count += 1;
+            ruling.last = new.last;
+        } else if self.rulings.len() < MAX_GROUPS {
+            self.rulings.push(new);
         } else {
             self.overflow += 1;
         }

@@ -52,3 +52,15 @@ pub enum IdentityError {
         cause: io::Error,
     },
 }
+
+impl IdentityError {
+    /// The kernel refused for want of a capability: nothing typed differently would help.
+    pub fn is_unprivileged(&self) -> bool {
+        match self {
+            Self::Enter { cause, .. } | Self::Open { cause, .. } => {
+                cause.kind() == io::ErrorKind::PermissionDenied
+            }
+            _ => false,
+        }
+    }
+}

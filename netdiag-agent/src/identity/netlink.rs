@@ -155,7 +155,7 @@ impl<T: Message> Reader<'_, T> {
 }
 
 /// Splits a datagram at the lengths its message headers state; stops at the first impossible one.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*rest.first_chunk::<4>()?) as usize;

@@ -1,10 +1,12 @@
-//! Reads a namespace's packet filter by the programs that own it: nft, iptables on nft, iptables on xtables, ipset.
+//! Reads a namespace's packet filter: nft's tables over netlink, those of iptables (on nft and on xtables) and the ipsets
+//! by the programs that own them.
 //!
 //! Only listing commands are run, and none that would load a module or make a table. What could not be read comes back
 //! as blind spots beside what could.
 //!
-//! An iptables table on nft shows in `nft -j` with its matches missing (`"xt"`), so such tables are read by
-//! `iptables-nft-save`, and nft is asked for the others by name: it spends a second on 20,000 rules of iptables' own.
+//! An iptables table on nft shows to nft with its matches missing (`xt`), so such tables are read by
+//! `iptables-nft-save`. The nft program is asked only for what `ruleset::nft::wire` does not understand: it spends a
+//! second on 20,000 rules.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,16 +14,20 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use serde_json::Value;
+
 use super::error::IdentityError;
 use super::netns::{NetnsHandle, run_in};
+use super::nftables::{Contents, Named};
 use super::scene::now;
 use crate::inventory::{BlindSpot, Delta};
 use crate::ruleset::model::{Match, Step, Table};
+use crate::ruleset::nft::wire::{self, Interfaces};
 use crate::ruleset::reading::without_doubles;
 use crate::ruleset::{Backend, Family, Listing, Reading, Ruleset, Source, ipset, iptables, nft};
 
-/// Above this many tables one listing of everything is quicker than one per table.
-const MANY_TABLES: usize = 8;
+/// With more chains than this that only nft understands, it lists the whole table.
+const MANY_CHAINS: usize = 8;
 
 /// What was read, and what was not.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,24 +66,20 @@ pub fn read(netns: &NetnsHandle) -> Result<RulesetSnapshot, IdentityError> {
 
 /// Threads started here are in the namespace of the thread that starts them.
 fn read_here() -> RulesetSnapshot {
-    let (mut parts, tables) = thread::scope(|scope| {
+    let parts = thread::scope(|scope| {
         let readers = [
             scope.spawn(|| save_nft("iptables", Family::Ip)),
             scope.spawn(|| save_nft("ip6tables", Family::Ip6)),
             scope.spawn(|| save_legacy("iptables", Family::Ip)),
             scope.spawn(|| save_legacy("ip6tables", Family::Ip6)),
         ];
-        let tables = nft_tables();
-        let parts: Vec<_> = readers
-            .into_iter()
-            .filter_map(|reader| reader.join().ok())
-            .collect();
-        (parts, tables)
+        list_nft(|| {
+            readers
+                .into_iter()
+                .filter_map(|reader| reader.join().ok())
+                .collect()
+        })
     });
-    match tables {
-        Ok(tables) => parts.push(list_nft(&tables, &covered(&parts))),
-        Err(failure) => parts.push(Part::blind("nft rules", &failure)),
-    }
     let mut snapshot = RulesetSnapshot::default();
     for part in parts {
         snapshot.ruleset.tables.extend(part.tables);
@@ -242,57 +244,150 @@ fn has_legacy_tables(program: &str) -> bool {
     std::fs::read_to_string(names).is_ok_and(|names| !names.trim().is_empty())
 }
 
-fn nft_tables() -> Result<Vec<(Family, String)>, Failure> {
-    let text = run("nft", &["-j", "list", "chains"])?;
-    nft::tables(&text).map_err(not_json)
-}
-
-fn not_json(cause: serde_json::Error) -> Failure {
-    Failure::Parse {
-        program: "nft".to_owned(),
-        cause,
-    }
+/// Names that iptables on nft gives its tables: whether they are its own is known once it has listed them.
+fn may_be_iptables((family, name): &Named) -> bool {
+    matches!(family, Family::Ip | Family::Ip6)
+        && matches!(
+            name.as_str(),
+            "raw" | "mangle" | "nat" | "filter" | "security"
+        )
 }
 
 /// nft tables the iptables programs have read already.
-fn covered(parts: &[Part]) -> HashSet<(Family, String)> {
+fn covered(parts: &[Part]) -> HashSet<Named> {
     let tables = parts.iter().flat_map(|part| &part.tables);
     let nft = tables.filter(|table| table.backend == Backend::IptablesNft);
     nft.map(|table| (table.family, table.name.clone()))
         .collect()
 }
 
-fn list_nft(tables: &[(Family, String)], covered: &HashSet<(Family, String)>) -> Part {
-    let wanted: Vec<_> = tables
-        .iter()
-        .filter(|table| !covered.contains(*table))
-        .collect();
-    let mut all = Part::default();
-    let mut take = |text: Result<String, Failure>, what: &str| {
-        let parsed = text.and_then(|text| {
-            nft::parse(&text)
-                .map(|parsed| (text, parsed))
-                .map_err(not_json)
-        });
-        let part = match parsed {
-            Ok((text, parsed)) => {
-                Part::of(Source::Nft, text, parsed.tables, &parsed.strange, "nft")
-            }
-            Err(failure) => Part::blind(what, &failure),
+/// Tables of nft, and the listing that says the same in its words.
+#[derive(Default)]
+struct Objects {
+    parsed: nft::Parsed,
+    text: String,
+    blind: Vec<BlindSpot>,
+}
+
+impl Objects {
+    fn add(&mut self, object: &Value) {
+        self.parsed.add(object);
+        let before = if self.text.is_empty() {
+            "{\"nftables\":["
+        } else {
+            ","
         };
-        all.tables.extend(part.tables);
-        all.listings.extend(part.listings);
-        all.blind.extend(part.blind);
-    };
-    if wanted.len() > MANY_TABLES {
-        take(run("nft", &["-j", "list", "ruleset"]), "nft rules");
-    } else {
-        for (family, name) in wanted {
-            let text = run("nft", &["-j", "list", "table", family.name(), name]);
-            take(text, &format!("nft table {} {name}", family.name()));
+        self.text.push_str(before);
+        // It goes to a recording as it is, so it is read again only there.
+        self.text.push_str(&object.to_string());
+    }
+
+    fn table(&mut self, contents: &mut Contents, table: &Named, interfaces: &Interfaces) {
+        let (family, name) = table;
+        let messages = match contents.table(table) {
+            Ok(messages) => messages,
+            // It has just been removed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                let what = format!("nft table {} {name}", family.name());
+                return self.blind.push(spot(&what, error.to_string()));
+            }
+        };
+        let unknown = wire::decode(*family, &messages, interfaces, &mut |object| {
+            self.add(&object)
+        });
+        match unknown {
+            Some(chains) => {
+                let of = |object: &Value| {
+                    let chain = object.get("rule")?.get("chain")?.as_str()?;
+                    chains.get(chain).map(drop)
+                };
+                let wanted = |object: &Value| of(object).is_some();
+                if chains.len() > MANY_CHAINS {
+                    self.program(&["table", family.name(), name], wanted);
+                } else {
+                    for chain in &chains {
+                        self.program(&["chain", family.name(), name, chain], wanted);
+                    }
+                }
+            }
+            None => self.program(&["table", family.name(), name], |_| true),
         }
     }
-    all
+
+    /// What the kernel said is not understood here, so nft is asked.
+    fn program(&mut self, what: &[&str], wanted: impl Fn(&Value) -> bool) {
+        let listed = run("nft", &[&["-j", "list"], what].concat()).and_then(|text| {
+            serde_json::from_str::<Value>(&text).map_err(|cause| Failure::Parse {
+                program: "nft".to_owned(),
+                cause,
+            })
+        });
+        match listed {
+            Ok(document) => {
+                let objects = nft::objects(&document).iter();
+                objects.filter(|o| wanted(o)).for_each(|o| self.add(o));
+            }
+            Err(failure) => {
+                let what = format!("nft {}", what.join(" "));
+                self.blind.push(spot(&what, failure.to_string()));
+            }
+        }
+    }
+
+    fn part(mut self) -> Part {
+        let mut part = Part::default();
+        if !self.text.is_empty() {
+            self.text.push_str("]}");
+            let nft::Parsed { tables, strange } = self.parsed;
+            part = Part::of(Source::Nft, self.text, tables, &strange, "nft");
+        }
+        part.blind.extend(self.blind);
+        part
+    }
+}
+
+/// The tables of nft; `finish` waits for those iptables has read.
+fn list_nft(finish: impl FnOnce() -> Vec<Part>) -> Vec<Part> {
+    let contents = Contents::read();
+    let mut contents = match contents {
+        Ok(contents) => contents,
+        Err(error) => {
+            let mut parts = finish();
+            // EINVAL: the kernel has no nf_tables, and so no rules of it.
+            if error.raw_os_error() != Some(libc::EINVAL) {
+                let blind = vec![spot("nft rules", error.to_string())];
+                parts.push(Part {
+                    blind,
+                    ..Part::default()
+                });
+            }
+            return parts;
+        }
+    };
+    let interfaces = interface_names();
+    let mut objects = Objects::default();
+    let (unsure, own): (Vec<_>, Vec<_>) = contents.tables().into_iter().partition(may_be_iptables);
+    for table in &own {
+        objects.table(&mut contents, table, &interfaces);
+    }
+    let mut parts = finish();
+    let covered = covered(&parts);
+    for table in unsure.iter().filter(|table| !covered.contains(*table)) {
+        objects.table(&mut contents, table, &interfaces);
+    }
+    parts.push(objects.part());
+    parts
+}
+
+/// Of the calling thread's namespace.
+fn interface_names() -> Interfaces {
+    let interfaces = nix::net::if_::if_nameindex();
+    let named = interfaces.iter().flatten().map(|interface| {
+        let name = interface.name().to_string_lossy().into_owned();
+        (interface.index(), name)
+    });
+    named.collect()
 }
 
 /// Only when a rule asks for one.

@@ -124,3 +124,81 @@ fn a_program_that_fails_says_why() {
         "{failure}"
     );
 }
+
+/// Every table, in nft's words and in ours.
+fn in_both_words(netns: &NetnsHandle) -> (Vec<Table>, Vec<Table>) {
+    let listing = inside(netns, &["nft", "-j", "list", "ruleset"], "");
+    let theirs = nft::parse(&listing).unwrap();
+    assert_eq!(theirs.strange, [""; 0]);
+    let ours = run_in(netns, || {
+        let mut contents = Contents::read().unwrap();
+        let mut objects = Objects::default();
+        for table in contents.tables() {
+            objects.table(&mut contents, &table, &interface_names());
+        }
+        objects.part()
+    })
+    .unwrap();
+    assert_eq!(ours.blind, []);
+    (theirs.tables, ours.tables)
+}
+
+/// Masks in front of ranges, keys of several parts, ranges within them, fields read at once, other versions.
+const MORE: &str = "table inet more {
+set marks { type mark; flags interval; elements = { 0x1-0x3, 0x10 } }
+set nets { type ipv4_addr . inet_service; flags interval; elements = { 10.0.0.1-10.0.0.9 . 80-90, 10.1.0.0/16 . 443 } }
+set sixes { type ipv6_addr; flags interval; elements = { fd00::/8, ::1 } }
+map ports { type inet_service : verdict; elements = { 80 comment \"web\" : drop, * : accept } }
+chain c {
+type filter hook forward priority -5; policy accept;
+meta mark and 0x3 vmap { 0x0 : drop, 0x1-0x2 : accept }
+meta mark @marks counter drop
+ip saddr . tcp dport @nets drop
+ip saddr 10.0.0.1 ip daddr 10.0.0.2 drop
+tcp sport 1 tcp dport 2 drop
+ip6 saddr @sixes ip6 hoplimit < 3 drop
+ip6 nexthdr tcp drop
+icmpv6 type { echo-request, nd-neighbor-solicit } accept
+tcp dport vmap @ports
+meta mark set meta mark or 0x4
+meta mark set ct mark
+iifname . oifname { \"a\" . \"b\" } drop
+ct state vmap { established : accept, related : accept, invalid : drop }
+udp dport != { 53, 67-68 } limit rate over 10/minute burst 3 packets drop
+}
+chain n {
+type nat hook postrouting priority 100; policy accept;
+ip saddr 10.0.0.0/8 oifname \"eth0\" masquerade
+snat ip to 192.0.2.1
+}
+}
+";
+
+#[test]
+fn the_kernels_messages_say_what_nft_prints() {
+    let Some(mut lab) = Lab::new() else { return };
+    let netns = Lab::handle(&lab.netns("words"));
+    let rules = include_str!("../../tests/fixtures/ruleset/expressions.nft");
+    inside(&netns, &["nft", "-f", "-"], rules);
+    inside(&netns, &["nft", "-f", "-"], MORE);
+    let (theirs, ours) = in_both_words(&netns);
+    assert_eq!(theirs.len(), ours.len());
+    let mut different = Vec::new();
+    for (a, b) in theirs.iter().zip(&ours) {
+        assert_eq!((&a.name, &a.sets, &a.maps), (&b.name, &b.sets, &b.maps));
+        assert_eq!(a.chains().len(), b.chains().len(), "{}", a.name);
+        for (a, b) in a.chains().iter().zip(b.chains()) {
+            assert_eq!(a.rules.len(), b.rules.len(), "{}", a.name);
+            let pairs = a.rules.iter().zip(&b.rules).filter(|(a, b)| a != b);
+            // That the rule is for IPv4 only, nft leaves to the reader.
+            let unlike = pairs.filter(|(a, b)| b.text != format!("meta nfproto ipv4 {}", a.text));
+            different.extend(unlike.map(|(a, b)| format!("{a:#?}\n{b:#?}")));
+        }
+    }
+    assert!(
+        different.is_empty(),
+        "{} differ:\n{}",
+        different.len(),
+        different.join("\n")
+    );
+}

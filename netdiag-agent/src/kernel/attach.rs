@@ -10,7 +10,9 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
 };
-use aya::programs::{BtfTracePoint, ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{
+    BtfTracePoint, FExit, KProbe, Program, ProgramError, SchedClassifier, TcAttachType,
+};
 
 use super::clsact;
 use super::error::KernelError;
@@ -52,30 +54,37 @@ enum Links {
     },
 }
 
-/// Attaches a loaded program to its tracepoint; it stays while `ebpf` lives.
-pub fn attach_tracepoint(ebpf: &mut Ebpf, hook: &HookSpec) -> Result<(), String> {
-    tracepoint_program(ebpf, hook)?
-        .attach()
-        .map(|_| ())
-        .map_err(|error| explain(&error))
+/// Attaches a loaded program to its place in the kernel; it stays while `ebpf` lives.
+pub fn attach_kernel(ebpf: &mut Ebpf, hook: &HookSpec) -> Result<(), String> {
+    let told = |error: ProgramError| explain(&error);
+    match hook.attach {
+        Attach::Tc(_) => Err("interfaces, not the kernel, have this one".to_owned()),
+        Attach::Tracepoint(_) => program::<BtfTracePoint>(ebpf, hook.program)?
+            .attach()
+            .map(drop)
+            .map_err(told),
+        Attach::Exit(_) => program::<FExit>(ebpf, hook.program)?
+            .attach()
+            .map(drop)
+            .map_err(told),
+        // The entry first: a return without it would have nothing to go by.
+        Attach::Return { function, entry } => {
+            entry
+                .into_iter()
+                .chain([hook.program])
+                .try_for_each(|name| {
+                    let probe = program::<KProbe>(ebpf, name)?;
+                    probe.attach(function, 0).map(drop).map_err(told)
+                })
+        }
+    }
 }
 
-fn tracepoint_program<'a>(
-    ebpf: &'a mut Ebpf,
-    hook: &HookSpec,
-) -> Result<&'a mut BtfTracePoint, String> {
-    let program = ebpf
-        .program_mut(hook.program)
-        .ok_or("not in the eBPF object")?;
-    program
-        .try_into()
-        .map_err(|error: ProgramError| explain(&error))
-}
-
-fn tc_program<'a>(ebpf: &'a mut Ebpf, hook: &HookSpec) -> Result<&'a mut SchedClassifier, String> {
-    let program = ebpf
-        .program_mut(hook.program)
-        .ok_or("not in the eBPF object")?;
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or("not in the eBPF object")?;
     program
         .try_into()
         .map_err(|error: ProgramError| explain(&error))
@@ -84,7 +93,7 @@ fn tc_program<'a>(ebpf: &'a mut Ebpf, hook: &HookSpec) -> Result<&'a mut SchedCl
 pub fn tc_hooks() -> impl Iterator<Item = (&'static HookSpec, Pass)> {
     HOOKS.iter().filter_map(|hook| match hook.attach {
         Attach::Tc(pass) => Some((hook, pass)),
-        Attach::Tracepoint(_) => None,
+        _ => None,
     })
 }
 
@@ -144,10 +153,13 @@ fn attach_here(
     let own_qdisc = mode == TcMode::Clsact && add_qdisc(wanted.ifindex, &name)?;
     let mut links = Vec::new();
     for (hook, pass) in tc_hooks() {
-        let attached = tc_program(ebpf, hook).and_then(|program| match mode {
-            TcMode::Tcx => attach_tcx(program, pass, &name),
-            TcMode::Clsact => attach_clsact(program, pass, &name, clsact::handle(pid, own_qdisc)),
-        });
+        let attached =
+            program::<SchedClassifier>(ebpf, hook.program).and_then(|program| match mode {
+                TcMode::Tcx => attach_tcx(program, pass, &name),
+                TcMode::Clsact => {
+                    attach_clsact(program, pass, &name, clsact::handle(pid, own_qdisc))
+                }
+            });
         match attached {
             Ok(link) => links.push(link),
             Err(_) if name_of(wanted.ifindex).is_none() => return Ok(None),

@@ -23,6 +23,7 @@ const KIND_TYPEDEF: u8 = 8;
 const KIND_VOLATILE: u8 = 9;
 const KIND_CONST: u8 = 10;
 const KIND_RESTRICT: u8 = 11;
+const KIND_FUNC: u8 = 12;
 const KIND_FUNC_PROTO: u8 = 13;
 const KIND_VAR: u8 = 14;
 const KIND_DATASEC: u8 = 15;
@@ -86,9 +87,19 @@ impl<'a> Btf<'a> {
         Ok(btf)
     }
 
-    /// Adds the types of one module.
-    pub fn add_module(&mut self, bytes: &'a [u8]) -> Result<(), BtfError> {
-        self.add(bytes)
+    /// Adds the types of one module for as long as `look` takes: those of the next are numbered from the same start.
+    pub fn with_module<T>(
+        &mut self,
+        bytes: &'a [u8],
+        look: impl FnOnce(&Self) -> T,
+    ) -> Result<T, BtfError> {
+        let (blobs, types) = (self.blobs.len(), self.types.len());
+        let added = self.add(bytes);
+        let seen = added.map(|()| look(self));
+        self.blobs.truncate(blobs);
+        self.types.truncate(types);
+        self.names.retain(|_, id| (*id as usize) < types);
+        seen
     }
 
     fn add(&mut self, bytes: &'a [u8]) -> Result<(), BtfError> {
@@ -174,6 +185,14 @@ impl<'a> Btf<'a> {
             .collect()
     }
 
+    /// Type id of a function of the kernel.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        (1..self.types.len() as u32).find(|id| {
+            self.kind_and_name(*id)
+                .is_some_and(|(kind, found)| kind == KIND_FUNC && found == name.as_bytes())
+        })
+    }
+
     /// How many arguments a tracepoint has; `None` where the kernel has no such tracepoint.
     pub fn tracepoint_args(&self, name: &str) -> Option<u32> {
         let typedef = self.get(self.find(Class::Typedef, &format!("btf_trace_{name}"))?)?;
@@ -189,16 +208,21 @@ impl<'a> Btf<'a> {
 
     /// What a type that can be looked up is called.
     fn class_and_name(&self, id: u32) -> Option<(Class, &'a [u8])> {
-        let (blob, at) = *self.types.get(id as usize)?;
-        let types = self.blobs.get(blob as usize)?.types;
-        let class = match kind(word(types, at as usize + 4)?) {
+        let (kind, name) = self.kind_and_name(id)?;
+        let class = match kind {
             KIND_STRUCT | KIND_UNION => Class::Struct,
             KIND_ENUM | KIND_ENUM64 => Class::Enum,
             KIND_TYPEDEF => Class::Typedef,
             _ => return None,
         };
-        let name = self.string(word(types, at as usize)?)?;
         (!name.is_empty()).then_some((class, name))
+    }
+
+    fn kind_and_name(&self, id: u32) -> Option<(u8, &'a [u8])> {
+        let (blob, at) = *self.types.get(id as usize)?;
+        let types = self.blobs.get(blob as usize)?.types;
+        let name = self.string(word(types, at as usize)?)?;
+        Some((kind(word(types, at as usize + 4)?), name))
     }
 
     fn find(&self, class: Class, name: &str) -> Option<u32> {

@@ -136,9 +136,12 @@ fn a_module_refers_to_types_and_strings_of_the_kernel() {
     module.words(&[status, 1, 0, head, 3, 64]);
     let (base, module) = (base.bytes(), module.bytes());
     let mut btf = Btf::parse(&base).expect("sample is valid");
-    btf.add_module(&module).expect("module is valid");
-    assert_eq!(btf.offset("nf_conn.head.dev"), Some(16));
-    assert_eq!(btf.offset("nf_conn.status"), Some(0));
+    let look = |btf: &Btf<'_>| (btf.offset("nf_conn.head.dev"), btf.offset("nf_conn.status"));
+    for _ in 0..2 {
+        let seen = btf.with_module(&module, look).expect("module is valid");
+        assert_eq!(seen, (Some(16), Some(0)));
+        assert_eq!(look(&btf), (None, None), "gone with its module");
+    }
 }
 
 #[test]

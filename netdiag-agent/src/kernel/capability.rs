@@ -8,9 +8,17 @@ use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported};
 
 use super::facts::Facts;
+use super::fexit;
+use super::hooks::HOOKS;
+use super::symbols::Symbols;
 
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
-pub const CONNTRACK_BTF: &str = "/sys/kernel/btf/nf_conntrack";
+/// Modules with types of their own that the programs look into.
+pub const MODULES_BTF: [&str; 3] = [
+    "/sys/kernel/btf/nf_conntrack",
+    "/sys/kernel/btf/nf_tables",
+    "/sys/kernel/btf/x_tables",
+];
 
 /// Every bit the plan depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +43,12 @@ pub struct Capabilities {
     pub tracepoints: BTreeMap<&'static str, u32>,
     /// Struct members this kernel has not.
     pub absent: Vec<&'static str>,
+    /// Functions can be probed by name.
+    pub kprobes: bool,
+    /// Functions of the kernel proper can be traced by trampoline.
+    pub fexit: bool,
+    /// Functions we have a probe for and this kernel, with the modules it has now, has not. Empty where symbols are hidden.
+    pub functions_missing: Vec<&'static str>,
 }
 
 impl Capabilities {
@@ -47,18 +61,50 @@ impl Capabilities {
             ring_buffer: allowed && is_map_supported(MapType::RingBuf).unwrap_or(false),
             tcx: allowed && has_tcx(),
             tc_kernel_read: allowed && can_tc_read_kernel(),
+            kprobes: allowed && fs::metadata(KPROBE_PMU).is_ok(),
             missing_privileges,
             ..Self::default()
         }
     }
 
     /// Adds what only BTF and the symbol table can tell.
-    pub fn complete(&mut self, facts: &Facts, symbols: bool) {
-        self.symbols = symbols;
+    pub fn complete(&mut self, facts: &Facts, symbols: &Symbols) {
+        self.symbols = !symbols.is_empty();
+        self.fexit =
+            self.missing_privileges.is_empty() && facts.fexit_test.is_some_and(fexit::can_attach);
+        if self.symbols {
+            let wanted: Vec<_> = HOOKS
+                .iter()
+                .filter_map(|hook| hook.attach.function())
+                .collect();
+            self.functions_missing = symbols.missing(&wanted);
+        }
         self.drop_reasons = !facts.reasons.is_empty() && facts.settings.kfree_skb_args >= 3;
         self.conntrack = facts.settings.tuplehash_size != 0;
         self.tracepoints.clone_from(&facts.tracepoints);
         self.absent.clone_from(&facts.absent);
+    }
+}
+
+/// Kprobes are opened through a performance monitoring unit of their own.
+const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe/type";
+
+impl Capabilities {
+    /// The highest tier there is something for.
+    pub const fn tier(&self) -> u8 {
+        if self.fexit {
+            2
+        } else if self.kprobes {
+            1
+        } else {
+            0
+        }
+    }
+
+    /// Leaves only what this tier needs.
+    pub const fn limit(&mut self, tier: u8) {
+        self.kprobes &= tier >= 1;
+        self.fexit &= tier >= 2;
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Filter, filters, sweep};
 use crate::event::HookId;
 use crate::kernel::capability::Capabilities;
 use crate::kernel::lab::{Lab, Observed, is};
-use crate::kernel::plan::TcMode;
+use crate::kernel::plan::{TcMode, plan};
 use crate::kernel::{Session, attach, load, sweep_leftovers};
 
 /// Above `PID_MAX_LIMIT` of any machine that runs this, so nobody's.
@@ -15,8 +15,10 @@ const GONE: u32 = (1 << 22) - 1;
 fn object(lab: &Lab) -> Ebpf {
     let kernel = load::Kernel::read().expect("BTF");
     let capabilities = Capabilities::probe();
+    let plan = plan(&capabilities).expect("observable");
+    let (loader, watch) = (kernel.loader, lab.watch());
     let mut ebpf =
-        load::load_object(kernel.loader, &kernel.facts, &capabilities, &lab.watch()).expect("load");
+        load::load_object(loader, &kernel.facts, &capabilities, &plan, &watch).expect("load");
     let hooks: Vec<_> = attach::tc_hooks().map(|(hook, _)| hook).collect();
     for (hook, verified) in load::verify(&mut ebpf, &hooks, &kernel.btf) {
         assert_eq!(verified, Ok(()), "{}", hook.program);

@@ -5,15 +5,17 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use netdiag_common::event::{
-    DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_FRAGMENT, FLAG_INNER, FLAG_SNAP,
-    FLAG_TUNNEL, FLAG_TUPLE, Record, SNAP_BYTES, Snap, StackRecord, TAIL_DNS, TAIL_STACK,
+    BY_CONFIRM, BY_CONNTRACK, BY_LEGACY, BY_NAT, BY_NFT, DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF,
+    FLAG_DST, FLAG_FRAGMENT, FLAG_INNER, FLAG_SNAP, FLAG_TUNNEL, FLAG_TUPLE, NetfilterRecord,
+    Record, SNAP_BYTES, Snap, StackRecord, TAIL_DNS, TAIL_NETFILTER, TAIL_STACK,
 };
 use netdiag_common::tuple as wire;
 
 use super::symbols::Symbols;
 use crate::event::{
-    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NudState,
-    Packet, Pass, Place, Proto, Route, TcpFlags, TcpHeader, Tuple,
+    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NfFamily,
+    NfHook, NudState, Packet, Pass, Place, Proto, Refusal, Refuser, Route, TcpFlags, TcpHeader,
+    Tuple,
 };
 
 /// Symbols asked for again and again are few; the cap is against a kernel that unloads and loads modules for days.
@@ -103,6 +105,7 @@ impl Wire for Record {}
 impl Wire for StackRecord {}
 impl Wire for DnsRecord {}
 impl Wire for Snap {}
+impl Wire for NetfilterRecord {}
 
 fn place(record: &Record, hook: Option<HookId>, names: &Names) -> Place {
     // IPv4 lookups for packets on their way do not tell their namespace; the same index means another interface elsewhere.
@@ -171,9 +174,19 @@ fn packet(record: &Record, hook: Option<HookId>, bytes: &[u8]) -> Option<Packet>
         dont_fragment: record.flags & FLAG_DF != 0,
         fragment,
         mark: record.mark,
-        skb: (record.skb != 0).then_some(record.skb),
+        skb: address_of(record),
         snap: snap(record, bytes),
     })
+}
+
+/// A packet that is gone is known by the address it had.
+fn address_of(record: &Record) -> Option<u64> {
+    let skb = if record.tail == TAIL_NETFILTER {
+        record.location
+    } else {
+        record.skb
+    };
+    (skb != 0).then_some(skb)
 }
 
 /// The packet's first bytes: behind the record and its tail.
@@ -184,6 +197,7 @@ fn snap(record: &Record, bytes: &[u8]) -> Option<Arc<[u8]>> {
     let at = match record.tail {
         TAIL_STACK => size_of::<StackRecord>(),
         TAIL_DNS => size_of::<DnsRecord>(),
+        TAIL_NETFILTER => size_of::<NetfilterRecord>(),
         _ => size_of::<Record>(),
     };
     let snap = read::<Snap>(bytes.get(at..)?)?;
@@ -242,6 +256,19 @@ fn detail(hook: HookId, record: &Record, bytes: &[u8], names: &mut Names) -> Det
         }
         HookId::FibTableLookup | HookId::Fib6TableLookup => Detail::FibError(record.value),
         HookId::UdpFailQueueRcvSkb => Detail::UdpQueueFull(record.value),
+        HookId::NfHookSlowExit | HookId::NfHookSlowReturn => {
+            match (record.tail, read::<NetfilterRecord>(bytes)) {
+                (TAIL_NETFILTER, Some(tail)) => Detail::Refused(refusal(&tail)),
+                _ => Detail::Unknown,
+            }
+        }
+        // These only leave a note for the one above.
+        HookId::NftDoChain
+        | HookId::IptDoTable
+        | HookId::Ip6tDoTable
+        | HookId::NfConntrackIn
+        | HookId::NfConntrackConfirm
+        | HookId::NfNatInetFn => Detail::Unknown,
     }
 }
 
@@ -273,7 +300,33 @@ fn dropped(record: &Record, bytes: &[u8], names: &mut Names) -> Drop {
             error: record.dst_error.unsigned_abs(),
             oif: (record.dst_ifindex != 0).then_some(IfIndex(record.dst_ifindex)),
         }),
+        refusal: None,
     }
+}
+
+fn refusal(tail: &NetfilterRecord) -> Refusal {
+    Refusal {
+        hook: NfHook(tail.hook),
+        family: NfFamily(tail.pf),
+        by: match tail.by {
+            BY_NFT => Refuser::Nft,
+            BY_LEGACY => Refuser::Legacy,
+            BY_CONNTRACK => Refuser::Conntrack,
+            BY_CONFIRM => Refuser::Confirm,
+            BY_NAT => Refuser::Nat,
+            _ => Refuser::Unknown,
+        },
+        table_family: (tail.table_family != 0).then_some(NfFamily(tail.table_family)),
+        table: text(&tail.table),
+        chain: text(&tail.chain),
+    }
+}
+
+/// Up to the first zero; `None` when there is nothing before it.
+fn text(bytes: &[u8]) -> Option<Arc<str>> {
+    let name = bytes.split(|byte| *byte == 0).next()?;
+    let name = String::from_utf8_lossy(name);
+    (!name.is_empty()).then(|| Arc::from(name.as_ref()))
 }
 
 /// Callers of the function that freed the packet, innermost first, without the frames of tracing itself.

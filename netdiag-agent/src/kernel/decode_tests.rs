@@ -1,12 +1,12 @@
 use netdiag_common::event::{
-    DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_TUPLE, Record, STACK_DEPTH, StackRecord,
-    TAIL_DNS, TAIL_NONE, TAIL_STACK,
+    BY_NFT, DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_TUPLE, NF_NAME, NetfilterRecord,
+    Record, STACK_DEPTH, StackRecord, TAIL_DNS, TAIL_NETFILTER, TAIL_NONE, TAIL_STACK,
 };
 use netdiag_common::tuple::{Tuple as WireTuple, mapped};
 use proptest::prelude::*;
 
 use super::{Names, decode};
-use crate::event::{Detail, HookId, Netns, Pass};
+use crate::event::{Detail, HookId, Netns, NfFamily, NfHook, Pass, Refuser};
 use crate::kernel::symbols::Symbols;
 
 const KALLSYMS: &str = "1000 t bpf_prog_0\n2000 T sk_skb_reason_drop\n3000 t nft_do_chain\n4000 T nf_hook_slow\n\
@@ -166,4 +166,40 @@ proptest! {
         }
         let _ = decode(&bytes, &mut names());
     }
+}
+
+#[test]
+fn a_refusal_names_its_table_and_the_packet_that_is_gone() {
+    let mut table = [0; NF_NAME];
+    table[..6].copy_from_slice(b"corpfw");
+    let refused = NetfilterRecord {
+        record: Record {
+            tail: TAIL_NETFILTER,
+            skb: 0,
+            location: 0xabc,
+            ttl: 0,
+            len: 0,
+            ..record(HookId::NfHookSlowExit)
+        },
+        by: BY_NFT,
+        hook: 2,
+        pf: 2,
+        table_family: 1,
+        _pad: 0,
+        table,
+        // Cut by the programs, so without an end.
+        chain: [b'x'; NF_NAME],
+    };
+    let event = decode(&bytes(&refused), &mut names());
+    let packet = event.packet.expect("the tuple was noted");
+    assert_eq!((packet.skb, packet.tcp), (Some(0xabc), None));
+    let Detail::Refused(refusal) = event.detail else {
+        panic!("{:?}", event.detail);
+    };
+    assert_eq!(
+        (refusal.hook, refusal.by, refusal.table_family),
+        (NfHook::FORWARD, Refuser::Nft, Some(NfFamily::INET))
+    );
+    assert_eq!(refusal.table.as_deref(), Some("corpfw"));
+    assert_eq!(refusal.chain.map(|chain| chain.len()), Some(NF_NAME));
 }

@@ -4,7 +4,7 @@ use super::capability::Capabilities;
 use super::error::KernelError;
 use super::hooks::{Attach, HOOKS};
 use super::load::read_facts;
-use super::plan::plan;
+use super::plan::{plan, usable};
 use super::symbols::Symbols;
 
 /// One capability, what is lost without it and what would bring it.
@@ -23,14 +23,22 @@ pub fn ensure_observable() -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Tries everything. Attaches nothing.
-pub fn probe() -> Vec<CapabilityReport> {
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    pub reports: Vec<CapabilityReport>,
+    /// The highest tier a trace would attach something of.
+    pub tier: u8,
+}
+
+/// Tries everything. Leaves nothing attached.
+pub fn probe() -> Probed {
     let mut capabilities = Capabilities::probe();
-    let symbols =
-        std::fs::read("/proc/kallsyms").is_ok_and(|text| !Symbols::parse(&text).is_empty());
+    let symbols = std::fs::read("/proc/kallsyms")
+        .map_or_else(|_| Symbols::default(), |text| Symbols::parse(&text));
     let resolved = read_facts();
     if let Ok(facts) = &resolved {
-        capabilities.complete(facts, symbols);
+        capabilities.complete(facts, &symbols);
     }
     let mut reports = essentials(&capabilities);
     if let Err(error) = resolved {
@@ -65,7 +73,46 @@ pub fn probe() -> Vec<CapabilityReport> {
             "a newer kernel",
         ))
     }));
-    reports
+    reports.extend(probes(&capabilities));
+    let used = plan(&capabilities).map_or_else(|_| Vec::new(), |plan| plan.probes);
+    Probed {
+        reports,
+        tier: used.iter().map(|hook| hook.tier).max().unwrap_or(0),
+    }
+}
+
+/// What Tiers 1 and 2 could add.
+fn probes(capabilities: &Capabilities) -> Vec<CapabilityReport> {
+    let hooks = HOOKS.iter().filter(|hook| hook.tier > 0);
+    hooks
+        .map(|hook| {
+            let present = usable(hook, capabilities);
+            let function = hook.attach.function().unwrap_or_default();
+            let missing = capabilities.functions_missing.contains(&function);
+            let able = capabilities.tier() >= hook.tier;
+            let (detail, todo) = match (present, able, missing) {
+                (true, ..) => (hook.adds.to_owned(), ""),
+                (_, false, _) if hook.tier == 1 => (
+                    "the kernel has no kprobes".to_owned(),
+                    "a kernel with CONFIG_KPROBES",
+                ),
+                (_, false, _) => (
+                    "functions cannot be traced by fexit".to_owned(),
+                    "a kernel with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS",
+                ),
+                (_, _, true) => (
+                    format!("no function {function}: its module is not loaded"),
+                    "nothing: it comes with the first rule that needs it",
+                ),
+                (_, _, false) => (
+                    "the kernel's type information lacks struct nf_hook_state".to_owned(),
+                    "a newer kernel",
+                ),
+            };
+            let name = format!("tier {}: {}", hook.tier, hook.id.name());
+            report(&name, present, &detail, hook.loses, todo)
+        })
+        .collect()
 }
 
 fn essentials(capabilities: &Capabilities) -> Vec<CapabilityReport> {

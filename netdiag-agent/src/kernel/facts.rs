@@ -9,6 +9,7 @@ use netdiag_common::offsets::{ABSENT, Offsets};
 use netdiag_common::settings::Settings;
 
 use super::btf::{Btf, BtfError};
+use super::fexit;
 use super::hooks::{Attach, HOOKS};
 
 const REASON_PREFIX: &str = "SKB_DROP_REASON_";
@@ -24,17 +25,26 @@ pub struct Facts {
     pub tracepoints: BTreeMap<&'static str, u32>,
     /// Struct members this kernel has not.
     pub absent: Vec<&'static str>,
+    /// Type id of the function on which fexit can be tried.
+    pub fexit_test: Option<u32>,
 }
 
-/// Resolves all of it. `module` is the BTF of `nf_conntrack` where that is a module with types of its own.
-pub fn resolve(vmlinux: &[u8], module: Option<&[u8]>) -> Result<Facts, BtfError> {
+/// Resolves all of it. `modules` are the BTF of modules, each on top of `vmlinux`; one that cannot be read tells nothing.
+pub fn resolve(vmlinux: &[u8], modules: &[Vec<u8>]) -> Result<Facts, BtfError> {
     let mut btf = Btf::parse(vmlinux)?;
-    if let Some(module) = module
-        && btf.size("nf_conn").is_none()
-    {
-        btf.add_module(module)?;
+    let mut found = HashMap::new();
+    let mut tuplehash_size = 0;
+    note_offsets(&btf, &mut found);
+    for module in modules {
+        let _ = btf.with_module(module, |btf| {
+            note_offsets(btf, &mut found);
+            tuplehash_size = tuplehash_size.max(btf.size("nf_conntrack_tuple_hash").unwrap_or(0));
+        });
     }
-    let offsets = Offsets::resolve(|path| btf.offset(path));
+    tuplehash_size = btf
+        .size("nf_conntrack_tuple_hash")
+        .unwrap_or(tuplehash_size);
+    let offsets = Offsets::resolve(|path| found.get(path).copied());
     let mut absent = Vec::new();
     offsets.each(|path, offset| {
         if offset == ABSENT {
@@ -52,14 +62,14 @@ pub fn resolve(vmlinux: &[u8], module: Option<&[u8]>) -> Result<Facts, BtfError>
         .iter()
         .filter_map(|hook| match hook.attach {
             Attach::Tracepoint(name) => Some((name, btf.tracepoint_args(name)?)),
-            Attach::Tc(_) => None,
+            _ => None,
         })
         .collect();
     let args = |name: &str| tracepoints.get(name).copied().unwrap_or(2);
     Ok(Facts {
         settings: Settings {
             offsets,
-            tuplehash_size: conntrack_size(&btf, &offsets),
+            tuplehash_size: conntrack_size(tuplehash_size, &offsets),
             kfree_skb_args: args("kfree_skb"),
             udp_fail_args: args("udp_fail_queue_rcv_skb"),
             reason_not_specified: number("NOT_SPECIFIED"),
@@ -77,11 +87,25 @@ pub fn resolve(vmlinux: &[u8], module: Option<&[u8]>) -> Result<Facts, BtfError>
             .collect(),
         tracepoints,
         absent,
+        fexit_test: btf
+            .function("nf_hook_slow")
+            .and(btf.function(fexit::TEST_FUNCTION)),
     })
 }
 
+/// Adds the offsets this BTF knows and none before it did.
+fn note_offsets(btf: &Btf<'_>, found: &mut HashMap<&'static str, u32>) {
+    Offsets::ABSENT.each(|path, _| {
+        if !found.contains_key(path)
+            && let Some(offset) = btf.offset(path)
+        {
+            found.insert(path, offset);
+        }
+    });
+}
+
 /// 0 unless every member needed to read a conntrack entry is there.
-fn conntrack_size(btf: &Btf<'_>, offsets: &Offsets) -> u32 {
+fn conntrack_size(size: u32, offsets: &Offsets) -> u32 {
     let needed = [
         offsets.skb_nfct,
         offsets.ct_tuplehash,
@@ -92,5 +116,5 @@ fn conntrack_size(btf: &Btf<'_>, offsets: &Offsets) -> u32 {
     if needed.contains(&ABSENT) {
         return 0;
     }
-    btf.size("nf_conntrack_tuple_hash").unwrap_or(0)
+    size
 }

@@ -13,6 +13,12 @@ pub struct HookSpec {
     pub needs: &'static [&'static str],
     /// What a trace cannot see without it.
     pub loses: &'static str,
+    /// What the kernel must offer: 0 tracepoints and TC, 1 kprobes, 2 fexit.
+    pub tier: u8,
+    /// What it puts in the place of a guess, or adds to what the tiers below see; empty in Tier 0.
+    pub adds: &'static str,
+    /// Attached only where this one cannot be.
+    pub instead_of: Option<HookId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +27,31 @@ pub enum Attach {
     Tc(Pass),
     /// A kernel tracepoint, found by its BTF.
     Tracepoint(&'static str),
+    /// The return of a function of the kernel proper, by trampoline.
+    Exit(&'static str),
+    /// The return of any function, modules' included, by probe.
+    Return {
+        function: &'static str,
+        /// A second program at the function's entry, for its arguments.
+        entry: Option<&'static str>,
+    },
+}
+
+impl Attach {
+    /// The function it is attached to.
+    pub const fn function(self) -> Option<&'static str> {
+        match self {
+            Self::Tc(_) | Self::Tracepoint(_) => None,
+            Self::Exit(function) | Self::Return { function, .. } => Some(function),
+        }
+    }
+
+    pub const fn entry(self) -> Option<&'static str> {
+        match self {
+            Self::Return { entry, .. } => entry,
+            _ => None,
+        }
+    }
 }
 
 /// Without these no program can tell a namespace or read a header.
@@ -51,6 +82,14 @@ const NEIGHBOUR: &[&str] = &[
     "neigh_table.family",
 ];
 
+const NETFILTER: &[&str] = &[
+    "net.ns.inum",
+    "nf_hook_state.hook",
+    "nf_hook_state.pf",
+    "nf_hook_state.in",
+    "nf_hook_state.net",
+];
+
 const fn tracepoint(
     id: HookId,
     name: &'static str,
@@ -63,10 +102,35 @@ const fn tracepoint(
         attach: Attach::Tracepoint(name),
         needs,
         loses,
+        tier: 0,
+        adds: "",
+        instead_of: None,
+    }
+}
+
+/// A function inside a netfilter hook that may refuse a packet.
+const fn refuser(
+    id: HookId,
+    program: &'static str,
+    function: &'static str,
+    entry: Option<&'static str>,
+    adds: &'static str,
+    loses: &'static str,
+) -> HookSpec {
+    HookSpec {
+        id,
+        program,
+        attach: Attach::Return { function, entry },
+        needs: NETFILTER,
+        loses,
+        tier: 1,
+        adds,
+        instead_of: None,
     }
 }
 
 /// All of them, in the order they are attached: sightings before drops, so that no drop comes without what led to it.
+/// Tiers 1 and 2 come last; they only sharpen what the drops say.
 pub const HOOKS: &[HookSpec] = &[
     HookSpec {
         id: HookId::TcIngress,
@@ -74,6 +138,9 @@ pub const HOOKS: &[HookSpec] = &[
         attach: Attach::Tc(Pass::Received),
         needs: &[],
         loses: "packets that arrive at the watched interfaces, and DNS answers",
+        tier: 0,
+        adds: "",
+        instead_of: None,
     },
     HookSpec {
         id: HookId::TcEgress,
@@ -81,6 +148,9 @@ pub const HOOKS: &[HookSpec] = &[
         attach: Attach::Tc(Pass::Sent),
         needs: &[],
         loses: "packets that leave by the watched interfaces, and DNS questions",
+        tier: 0,
+        adds: "",
+        instead_of: None,
     },
     tracepoint(
         HookId::NetDevStartXmit,
@@ -178,6 +248,77 @@ pub const HOOKS: &[HookSpec] = &[
         SOCKET,
         "datagrams refused by a full socket buffer on kernels without drop reasons",
     ),
+    HookSpec {
+        id: HookId::NfHookSlowExit,
+        program: "nf_hook_slow_exit",
+        attach: Attach::Exit("nf_hook_slow"),
+        needs: NETFILTER,
+        loses: "the exact netfilter hook of a drop: the stack of the drop, or its route, says which it probably was",
+        tier: 2,
+        adds: "the hook's number and family in the place of those read from a stack",
+        instead_of: None,
+    },
+    HookSpec {
+        id: HookId::NfHookSlowReturn,
+        program: "nf_hook_slow_return",
+        attach: Attach::Return {
+            function: "nf_hook_slow",
+            entry: Some("nf_hook_slow_entry"),
+        },
+        needs: NETFILTER,
+        loses: "the exact netfilter hook of a drop: the stack of the drop, or its route, says which it probably was",
+        tier: 1,
+        adds: "the hook's number and family in the place of those read from a stack",
+        instead_of: Some(HookId::NfHookSlowExit),
+    },
+    refuser(
+        HookId::NftDoChain,
+        "nft_do_chain",
+        "nft_do_chain",
+        Some("nft_do_chain_entry"),
+        "the nft table and base chain of a drop, in the place of counters and elimination",
+        "which nft table refused a packet",
+    ),
+    refuser(
+        HookId::IptDoTable,
+        "ipt_do_table",
+        "ipt_do_table",
+        Some("ipt_do_table_entry"),
+        "the xtables table of an IPv4 drop, in the place of counters and elimination",
+        "which table of iptables-legacy refused a packet",
+    ),
+    refuser(
+        HookId::Ip6tDoTable,
+        "ip6t_do_table",
+        "ip6t_do_table",
+        Some("ip6t_do_table_entry"),
+        "the xtables table of an IPv6 drop, in the place of counters and elimination",
+        "which table of ip6tables-legacy refused a packet",
+    ),
+    refuser(
+        HookId::NfConntrackIn,
+        "nf_conntrack_in",
+        "nf_conntrack_in",
+        None,
+        "that conntrack had no entry for this very packet; counters say it of the namespace only",
+        "a full conntrack table, packet by packet",
+    ),
+    refuser(
+        HookId::NfConntrackConfirm,
+        "nf_conntrack_confirm",
+        "__nf_conntrack_confirm",
+        None,
+        "that the entry of this very packet could not be inserted; counters say it of the namespace only",
+        "a failed insertion into the conntrack table, packet by packet",
+    ),
+    refuser(
+        HookId::NfNatInetFn,
+        "nf_nat_inet_fn",
+        "nf_nat_inet_fn",
+        None,
+        "that NAT could not be set up for this packet (nf_nat_setup_info and the null binding have no other caller with one)",
+        "a failed translation, packet by packet",
+    ),
 ];
 
 #[cfg(test)]
@@ -204,6 +345,14 @@ mod tests {
             for need in hook.needs {
                 assert!(paths.contains(need), "{}: {need}", hook.program);
             }
+        }
+    }
+
+    #[test]
+    fn what_goes_beyond_tracepoints_says_what_it_adds() {
+        for hook in HOOKS {
+            assert_eq!(hook.tier == 0, hook.adds.is_empty(), "{}", hook.program);
+            assert_eq!(hook.tier == 0, hook.attach.function().is_none());
         }
     }
 }

@@ -12,10 +12,11 @@ use aya::{Btf, Ebpf, EbpfLoader};
 
 use super::Watch;
 use super::attach::explain;
-use super::capability::{CONNTRACK_BTF, Capabilities, VMLINUX_BTF};
+use super::capability::{Capabilities, MODULES_BTF, VMLINUX_BTF};
 use super::error::KernelError;
 use super::facts::{self, Facts};
 use super::hooks::{Attach, HookSpec};
+use super::plan::Plan;
 use super::symbols::Symbols;
 use crate::event::HookId;
 
@@ -65,8 +66,11 @@ pub fn read_facts() -> Result<Facts, KernelError> {
         path: path.into(),
         source,
     })?;
-    let module = fs::read(CONNTRACK_BTF).ok();
-    facts::resolve(&vmlinux, module.as_deref()).map_err(|source| KernelError::Btf {
+    let modules: Vec<_> = MODULES_BTF
+        .iter()
+        .filter_map(|path| fs::read(path).ok())
+        .collect();
+    facts::resolve(&vmlinux, &modules).map_err(|source| KernelError::Btf {
         path: path.into(),
         source,
     })
@@ -77,11 +81,13 @@ pub fn load_object(
     loader: EbpfLoader<'static>,
     facts: &Facts,
     capabilities: &Capabilities,
+    plan: &Plan,
     watch: &Watch,
 ) -> Result<Ebpf, KernelError> {
     let mut settings = facts.settings;
     settings.tc_kernel_read = u32::from(capabilities.tc_kernel_read);
     settings.snap = u32::from(watch.snap);
+    settings.netfilter = u32::from(!plan.probes.is_empty());
     settings.vxlan_port = watch.vxlan_port.map_or(0, u32::from);
     settings.any_address = u32::from(watch.any_address);
     let narrowed = !watch.targets.is_empty() && !watch.targets.contains(&(None, None));
@@ -102,14 +108,17 @@ pub fn verify(
     hooks: &[&'static HookSpec],
     btf: &Btf,
 ) -> Vec<(&'static HookSpec, Result<(), String>)> {
-    let wanted = |name: &str| hooks.iter().copied().find(|hook| hook.program == name);
+    let wanted = |name: &str| {
+        let is = |hook: &&HookSpec| hook.program == name || hook.attach.entry() == Some(name);
+        hooks.iter().copied().find(is)
+    };
     let mut work: Vec<_> = ebpf
         .programs_mut()
         .filter_map(|(name, program)| Some((wanted(name)?, program)))
         .collect();
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let share = work.len().div_ceil(cpus).max(1);
-    let done: HashMap<HookId, Result<(), String>> = thread::scope(|scope| {
+    let verified: Vec<(HookId, Result<(), String>)> = thread::scope(|scope| {
         let workers: Vec<_> = work
             .chunks_mut(share)
             .map(|chunk| {
@@ -126,6 +135,14 @@ pub fn verify(
             .flat_map(|worker| worker.join().unwrap_or_default())
             .collect()
     });
+    // Of the two programs of a hook both must do.
+    let mut done: HashMap<HookId, Result<(), String>> = HashMap::new();
+    for (hook, result) in verified {
+        let known = done.entry(hook).or_insert(Ok(()));
+        if known.is_ok() {
+            *known = result;
+        }
+    }
     let result = |hook: &HookSpec| {
         done.get(&hook.id)
             .cloned()
@@ -138,6 +155,8 @@ fn verify_one(hook: &HookSpec, program: &mut Program, btf: &Btf) -> Result<(), S
     match (hook.attach, program) {
         (Attach::Tracepoint(name), Program::BtfTracePoint(program)) => program.load(name, btf),
         (Attach::Tc(_), Program::SchedClassifier(program)) => program.load(),
+        (Attach::Exit(function), Program::FExit(program)) => program.load(function, btf),
+        (Attach::Return { .. }, Program::KProbe(program)) => program.load(),
         _ => return Err("a program of another kind in the eBPF object".to_owned()),
     }
     .map_err(|error| explain(&error))

@@ -21,6 +21,7 @@ mod decode;
 mod doctor;
 mod error;
 mod facts;
+mod fexit;
 mod filter;
 #[cfg(test)]
 mod header_tests;
@@ -38,7 +39,7 @@ mod symbols;
 mod traffic_tests;
 
 pub use attach::{WatchInterface, sweep_leftovers};
-pub use doctor::{CapabilityReport, ensure_observable, probe};
+pub use doctor::{CapabilityReport, Probed, ensure_observable, probe};
 pub use error::KernelError;
 pub use plan::Unobservable;
 pub use ring::Totals;

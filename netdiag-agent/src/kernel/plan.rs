@@ -19,6 +19,8 @@ pub enum TcMode {
 pub struct Plan {
     pub tc: TcMode,
     pub tracepoints: Vec<&'static HookSpec>,
+    /// What Tiers 1 and 2 add. That a kernel has none of them blinds nobody.
+    pub probes: Vec<&'static HookSpec>,
     pub blind: Vec<BlindSpot>,
 }
 
@@ -50,7 +52,7 @@ pub fn plan(capabilities: &Capabilities) -> Result<Plan, Unobservable> {
     }
     let mut blind = Vec::new();
     let mut tracepoints = Vec::new();
-    for hook in HOOKS {
+    for hook in HOOKS.iter().filter(|hook| hook.tier == 0) {
         match missing(hook, capabilities) {
             Some(why) => blind.push(BlindSpot {
                 what: hook.id.name().to_owned(),
@@ -69,8 +71,46 @@ pub fn plan(capabilities: &Capabilities) -> Result<Plan, Unobservable> {
     Ok(Plan {
         tc,
         tracepoints,
+        probes: probes(capabilities),
         blind,
     })
+}
+
+/// What refuses a packet is reported by the hook it happens in: without that one, nothing is.
+fn probes(capabilities: &Capabilities) -> Vec<&'static HookSpec> {
+    let mut chosen: Vec<&'static HookSpec> = Vec::new();
+    for hook in HOOKS {
+        let replaced = hook
+            .instead_of
+            .is_some_and(|better| chosen.iter().any(|hook| hook.id == better));
+        if !replaced && usable(hook, capabilities) {
+            chosen.push(hook);
+        }
+    }
+    let reported = |hook: &&HookSpec| hook.attach.function() == Some("nf_hook_slow");
+    if chosen.iter().any(|hook| reported(&hook)) {
+        chosen
+    } else {
+        Vec::new()
+    }
+}
+
+/// A probe this kernel can have now.
+pub fn usable(hook: &HookSpec, capabilities: &Capabilities) -> bool {
+    let able = match hook.attach {
+        Attach::Tc(_) | Attach::Tracepoint(_) => false,
+        Attach::Exit(_) => capabilities.fexit,
+        Attach::Return { .. } => capabilities.kprobes,
+    };
+    let there = hook
+        .attach
+        .function()
+        .is_some_and(|function| !capabilities.functions_missing.contains(&function));
+    able && there
+        && !hook
+            .needs
+            .iter()
+            .any(|need| capabilities.absent.contains(need))
 }
 
 /// Why a hook cannot be used.
@@ -115,7 +155,7 @@ mod tests {
     fn full() -> Capabilities {
         let tracepoints = HOOKS.iter().filter_map(|hook| match hook.attach {
             Attach::Tracepoint(name) => Some((name, 3)),
-            Attach::Tc(_) => None,
+            _ => None,
         });
         Capabilities {
             btf: true,
@@ -134,7 +174,50 @@ mod tests {
     fn a_kernel_with_everything_has_no_blind_spot() {
         let plan = plan(&full()).expect("observable");
         assert_eq!((plan.tc, plan.blind.len()), (TcMode::Tcx, 0));
-        assert_eq!(plan.tracepoints.len(), HOOKS.len() - 2);
+        let tier_0 = HOOKS.iter().filter(|hook| hook.tier == 0).count();
+        assert_eq!(plan.tracepoints.len(), tier_0 - 2);
+        assert!(plan.probes.is_empty(), "neither kprobes nor fexit");
+    }
+
+    fn probed(capabilities: &Capabilities) -> Vec<&'static str> {
+        let plan = plan(capabilities).expect("observable");
+        plan.probes.iter().map(|hook| hook.id.name()).collect()
+    }
+
+    #[test]
+    fn fexit_takes_the_place_of_a_return_probe_and_needs_no_kprobes() {
+        let fexit = Capabilities {
+            fexit: true,
+            ..full()
+        };
+        assert_eq!(probed(&fexit), ["fexit:nf_hook_slow"]);
+        let kprobes = Capabilities {
+            kprobes: true,
+            ..full()
+        };
+        let names = probed(&kprobes);
+        assert!(names.contains(&"kretprobe:nf_hook_slow"), "{names:?}");
+        let both = Capabilities {
+            kprobes: true,
+            ..fexit
+        };
+        assert_eq!(probed(&both).len(), names.len());
+        assert!(!probed(&both).contains(&"kretprobe:nf_hook_slow"));
+    }
+
+    #[test]
+    fn a_module_that_is_not_loaded_costs_its_probe_and_blinds_nobody() {
+        let mut without = Capabilities {
+            kprobes: true,
+            fexit: true,
+            ..full()
+        };
+        let all = probed(&without).len();
+        without.functions_missing = vec!["ipt_do_table", "ip6t_do_table"];
+        assert_eq!(probed(&without).len(), all - 2);
+        assert!(plan(&without).expect("observable").blind.is_empty());
+        without.functions_missing = vec!["nf_hook_slow"];
+        assert!(probed(&without).is_empty(), "nobody would report a refusal");
     }
 
     #[test]

@@ -42,12 +42,16 @@ pub struct Watch {
     pub any_address: bool,
     /// Only flows with one of these at either end; all when empty.
     pub targets: Vec<(Option<IpAddr>, Option<u16>)>,
+    /// Deaths alone: one program, and none at interfaces.
+    pub drops_only: bool,
     /// The first bytes of each packet are wanted.
     pub snap: bool,
     /// UDP port that carries VXLAN on the node.
     pub vxlan_port: Option<u16>,
     /// The programs' own debug lines.
     pub debug_log: bool,
+    /// Use no more than this tier, even where there is more; `None`: all there is.
+    pub max_tier: Option<u8>,
 }
 
 /// A program of ours in the kernel, for measuring it.
@@ -87,18 +91,25 @@ impl Session {
         // Refuses before the expensive part.
         plan(&capabilities)?;
         let kernel = Kernel::read()?;
-        capabilities.complete(&kernel.facts, !kernel.symbols.is_empty());
+        capabilities.complete(&kernel.facts, &kernel.symbols);
+        capabilities.limit(watch.max_tier.unwrap_or(u8::MAX));
+        let plan = plan(&capabilities)?;
+
+        let mut ebpf = load_object(kernel.loader, &kernel.facts, &capabilities, &plan, watch)?;
         let Plan {
             tc,
             tracepoints,
+            probes,
             mut blind,
-        } = plan(&capabilities)?;
-
-        let mut ebpf = load_object(kernel.loader, &kernel.facts, &capabilities, watch)?;
-        let hooks: Vec<_> = attach::tc_hooks()
+        } = plan;
+        let mut hooks: Vec<_> = attach::tc_hooks()
             .map(|(hook, _)| hook)
             .chain(tracepoints)
+            .chain(probes)
             .collect();
+        if watch.drops_only {
+            hooks.retain(|hook| hook.id == HookId::KfreeSkb);
+        }
         let mut loaded = Vec::new();
         for (hook, result) in verify(&mut ebpf, &hooks, &kernel.btf) {
             match result {
@@ -166,9 +177,9 @@ impl Session {
         }
         for hook in loaded
             .iter()
-            .filter(|hook| matches!(hook.attach, Attach::Tracepoint(_)))
+            .filter(|hook| !matches!(hook.attach, Attach::Tc(_)))
         {
-            match attach::attach_tracepoint(&mut self.ebpf, hook) {
+            match attach::attach_kernel(&mut self.ebpf, hook) {
                 Ok(()) => self.hooks.push(hook.id),
                 Err(why) => self.blind.push(spot(hook, &why)),
             }
@@ -197,14 +208,20 @@ impl Session {
         &self.hooks
     }
 
+    /// How many interfaces have the TC programs.
+    pub const fn interfaces(&self) -> usize {
+        self.watched.len()
+    }
+
     /// What is not, and what that costs.
     pub fn blind(&self) -> &[BlindSpot] {
         &self.blind
     }
 
-    /// How much this kernel lets us see, with what is built: tracepoints and TC.
-    pub const fn tier(&self) -> u8 {
-        0
+    /// The highest tier something is attached of.
+    pub fn tier(&self) -> u8 {
+        let attached = HOOKS.iter().filter(|hook| self.hooks.contains(&hook.id));
+        attached.map(|hook| hook.tier).max().unwrap_or(0)
     }
 
     /// Waits for news: events in ring order, then losses. Comes back empty-handed now and then. Nothing is lost when the

@@ -48,6 +48,21 @@ impl Symbols {
         self.names.get(start..*self.ends.get(index)? as usize)
     }
 
+    /// Those of these names that no function has.
+    pub fn missing(&self, wanted: &[&'static str]) -> Vec<&'static str> {
+        let mut missing = wanted.to_vec();
+        let mut start = 0;
+        for end in &self.ends {
+            let name = self.names.get(start..*end as usize);
+            missing.retain(|wanted| name != Some(*wanted));
+            if missing.is_empty() {
+                break;
+            }
+            start = *end as usize;
+        }
+        missing
+    }
+
     /// Unprivileged readers see only zeros, which leaves nothing.
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty()
@@ -79,6 +94,13 @@ mod tests {
         assert_eq!(symbols.lookup(0xffff_ffff_8100_02ff), Some("nft_do_chain"));
         assert_eq!(symbols.lookup(0xffff_ffff_8100_0301), Some("ip_rcv"));
         assert_eq!(symbols.lookup(0xffff_ffff_80ff_ffff), None);
+    }
+
+    #[test]
+    fn what_no_function_is_called_is_missing() {
+        let symbols = Symbols::parse(TEXT.as_bytes());
+        let missing = symbols.missing(&["nft_do_chain", "ipt_do_table", "ip_rcv", "_text"]);
+        assert_eq!(missing, ["ipt_do_table"]);
     }
 
     #[test]

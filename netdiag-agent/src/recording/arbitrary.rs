@@ -11,11 +11,13 @@ use proptest::prelude::*;
 
 use crate::engine::Input;
 use crate::event::{
-    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NudState,
-    Packet, Pass, Place, Proto, Route, TcpFlags, TcpHeader, Tuple,
+    Conntrack, CtStatus, Detail, Drop, Event, HookId, IcmpKind, IfIndex, Ktime, Netns, NfFamily,
+    NfHook, NudState, Packet, Pass, Place, Proto, Refusal, Refuser, Route, Ruled, TcpFlags,
+    TcpHeader, Tuple,
 };
 use crate::inventory::{
-    BlindSpot, Delta, Link, Listener, Namespace, NamespaceKind, Node, Program, Role,
+    BlindSpot, Delta, Link, Listener, MasqueradeConfig, Namespace, NamespaceKind, Node, Program,
+    Role,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -99,6 +101,30 @@ fn drop() -> impl Strategy<Value = Drop> {
             location,
             stack,
             route,
+            // Joined by the engine, so never recorded.
+            refusal: None,
+        },
+    )
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    let by = prop_oneof![
+        Just(Refuser::Unknown),
+        Just(Refuser::Nft),
+        Just(Refuser::Legacy),
+        Just(Refuser::Conntrack),
+        Just(Refuser::Confirm),
+        Just(Refuser::Nat),
+    ];
+    let family = of(any::<u8>().prop_map(NfFamily));
+    (any::<(u8, u8)>(), by, family, of(symbol()), of(symbol())).prop_map(
+        |((hook, family), by, table_family, table, chain)| Refusal {
+            hook: NfHook(hook),
+            family: NfFamily(family),
+            by,
+            table_family,
+            table,
+            chain,
         },
     )
 }
@@ -107,6 +133,7 @@ fn detail() -> impl Strategy<Value = Detail> {
     prop_oneof![
         pass().prop_map(Detail::Seen),
         drop().prop_map(Detail::Dropped),
+        refusal().prop_map(Detail::Refused),
         icmp().prop_map(Detail::IcmpSent),
         Just(Detail::ResetSent),
         Just(Detail::ResetReceived),
@@ -121,6 +148,22 @@ fn detail() -> impl Strategy<Value = Detail> {
         any::<u32>().prop_map(Detail::FibError),
         any::<u32>().prop_map(Detail::UdpQueueFull),
         (pass(), vec(any::<u8>(), 0..40)).prop_map(|(pass, message)| Detail::Dns { pass, message }),
+        (
+            symbol(),
+            symbol(),
+            symbol(),
+            of(any::<u64>()),
+            of(any::<u32>())
+        )
+            .prop_map(
+                |(family, table, chain, handle, number)| Detail::Ruled(Ruled {
+                    family,
+                    table,
+                    chain,
+                    handle,
+                    number
+                })
+            ),
         Just(Detail::Unknown),
     ]
 }
@@ -217,6 +260,9 @@ fn delta() -> impl Strategy<Value = Delta> {
                 ifindex,
                 programs,
             }
+        }),
+        (text(), vec(cluster::network(), 0..3)).prop_map(|(file, exempt)| {
+            Delta::MasqueradeConfig(MasqueradeConfig { file, exempt })
         }),
         (netns(), vec(conntrack(), 0..3))
             .prop_map(|(netns, entries)| Delta::Connections { netns, entries }),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::spell::{Address, Bytes, CtTcpState, TcpState, Text};
 use crate::engine::Input;
 use crate::event::{CtStatus, HookId, Ktime, NudState, Pass, Proto, TcpFlags, Tuple};
+use crate::inventory::cluster::Network;
 use crate::inventory::{NamespaceKind, Role};
 use crate::ruleset::Source;
 
@@ -111,6 +112,7 @@ pub(super) struct Conntrack {
 enum Detail {
     Seen(Text<Pass>),
     Dropped(Drop),
+    Refused(Refusal),
     IcmpSent(Icmp),
     ResetSent,
     ResetReceived,
@@ -131,9 +133,44 @@ enum Detail {
         pass: Text<Pass>,
         message: Text<Bytes>,
     },
+    Ruled {
+        family: String,
+        table: String,
+        chain: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        handle: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u32>,
+    },
     Unknown,
 }
 
+/// Hooks and families by their UAPI numbers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Refusal {
+    hook: u8,
+    family: u8,
+    by: Refuser,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table_family: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chain: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Refuser {
+    Unknown,
+    Nft,
+    Legacy,
+    Conntrack,
+    Confirm,
+    Nat,
+}
+
+/// Without the refusal, which is an event of its own.
 #[derive(Debug, Serialize, Deserialize)]
 struct Drop {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,6 +242,11 @@ pub(super) enum Delta {
         netns: u32,
         at: u64,
         values: BTreeMap<String, u64>,
+    },
+    MasqueradeConfig {
+        file: String,
+        /// `10.0.0.0/8`
+        exempt: Vec<Text<Network>>,
     },
     Programs {
         netns: u32,

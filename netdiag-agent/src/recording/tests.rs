@@ -169,6 +169,7 @@ fn lines_are_readable() {
             location: Some("nf_hook_slow".into()),
             stack: Vec::new(),
             route: None,
+            refusal: None,
         }),
     };
     let bytes = record(&[Input::Event(event)]);

@@ -69,6 +69,10 @@ pub enum Fate {
     Reject,
     /// Handed to a program, or taken by a target we do not know: it may have dropped it.
     Handed,
+    /// Gets another source address; of [`super::translation`] only.
+    Translated,
+    /// Keeps its source address for the sake of its destination; likewise.
+    Spared,
 }
 
 impl Fate {
@@ -76,6 +80,8 @@ impl Fate {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Drop | Self::Handed => "DROP",
+            Self::Translated => "SNAT",
+            Self::Spared => "RETURN",
             Self::Reject => "REJECT",
         }
     }

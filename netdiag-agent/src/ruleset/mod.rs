@@ -19,6 +19,9 @@ pub mod owner;
 pub mod proxy;
 pub mod reading;
 mod state;
+mod survey;
+mod traced;
+mod translate;
 pub mod undo;
 mod walk;
 
@@ -28,7 +31,9 @@ pub use model::{Backend, Family, Hook, RuleRef, Ruleset, Tri};
 pub use narrow::narrow;
 pub use owner::{Owner, ServicePort, owner, policies, service_without_endpoints};
 pub use reading::{Listing, Reading, Source};
-pub use undo::{Undo, undo};
+pub use traced::traced;
+pub use translate::{Translation, exempted, translation};
+pub use undo::{Undo, command, place, undo};
 
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,7 @@ pub fn undo(candidate: &Candidate, owner: Owner, facts: &PacketFacts) -> Undo {
 }
 
 /// `rule 3 of INPUT (table filter) drops it`
-fn place(candidate: &Candidate) -> String {
+pub fn place(candidate: &Candidate) -> String {
     let Candidate {
         family,
         table,
@@ -52,6 +52,8 @@ fn place(candidate: &Candidate) -> String {
     let does = match candidate.fate {
         super::evaluate::Fate::Reject => "rejects it",
         super::evaluate::Fate::Drop => "drops it",
+        super::evaluate::Fate::Translated => "translates its source",
+        super::evaluate::Fate::Spared => "lets it go untranslated",
         super::evaluate::Fate::Handed => "hands it on, and it does not come back",
     };
     match (candidate.rule, &candidate.element) {

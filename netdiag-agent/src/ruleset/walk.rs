@@ -7,6 +7,7 @@ use super::matching::View;
 use super::model::{Chain, Entry, MapRef, Rule, Selector, Step, Target, Tri};
 use super::order::Line;
 use super::state::{Bits, State, join};
+use super::translate::spares;
 
 /// More than the kernel allows (`NFT_JUMP_STACK_SIZE` is 16).
 const MAX_DEPTH: usize = 32;
@@ -35,6 +36,8 @@ pub struct Walk<'a, 'f> {
     /// Chains already walked as a mere possibility.
     memo: HashMap<(usize, State), Flow>,
     via: Vec<Via>,
+    /// Wanted are rules that translate, or keep from it.
+    translations: bool,
 }
 
 /// The walk's place within a chain.
@@ -63,6 +66,15 @@ impl<'a, 'f> Walk<'a, 'f> {
             found,
             memo: HashMap::new(),
             via: Vec::new(),
+            translations: false,
+        }
+    }
+
+    /// One that looks for what becomes of the source address.
+    pub fn translating(view: View<'a>, line: &'a Line<'a>, found: &'f mut Vec<Found>) -> Self {
+        Self {
+            translations: true,
+            ..Self::new(view, line, found)
         }
     }
 
@@ -79,6 +91,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         };
         for rule in &chain.rules {
             let Some(now) = cursor.now else { break };
+            self.note_spared(chain, rule, now);
             let taken = self.steps(rule, now);
             if taken.tri == Tri::No {
                 cursor.now = taken.skipped;
@@ -139,6 +152,10 @@ impl<'a, 'f> Walk<'a, 'f> {
             }
             Target::Accept | Target::Nat(_) => {
                 let nat = matches!(target, Target::Nat(_));
+                if nat && self.translations {
+                    let certain = cursor.certain && taken.tri == Tri::Yes;
+                    self.find(at, Fate::Translated, certain, taken.state);
+                }
                 let mut state = taken.state;
                 state.translated |= nat && self.view.facts.before_nat.is_none();
                 flow.accepted = join(flow.accepted, Some(state));
@@ -166,6 +183,23 @@ impl<'a, 'f> Walk<'a, 'f> {
                 cursor.leave(rest);
             }
             Target::Vmap { key, map } => self.vmap(at, (key, map), taken, cursor),
+        }
+    }
+
+    fn note_spared(&mut self, chain: &'a Chain, rule: &'a Rule, state: State) {
+        let spared = if self.translations {
+            spares(&self.view, chain, rule, &state)
+        } else {
+            None
+        };
+        let at = At {
+            chain,
+            rule,
+            entry: None,
+        };
+        match spared {
+            Some(Tri::No) | None => {}
+            Some(met) => self.find(at, Fate::Spared, met == Tri::Yes, state),
         }
     }
 

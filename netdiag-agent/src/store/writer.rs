@@ -87,8 +87,10 @@ impl Writer {
         self.segments.iter().map(|segment| segment.len).sum()
     }
 
-    pub fn segments(&self) -> usize {
-        self.segments.len()
+    /// From now on; what is too much already goes at once.
+    pub fn set_limits(&mut self, limits: Limits) -> Result<(), Error> {
+        self.limits = limits;
+        self.make_room()
     }
 
     /// Writes one line, given without its newline, and makes room for it by giving up the oldest segment.

@@ -207,6 +207,7 @@ impl<'a> Case<'a> {
         }
         for remark in RULES.iter().filter_map(|rule| rule.remark(self)) {
             finding.cause.get_or_insert(remark.cause);
+            finding.component = finding.component.or(remark.component);
             finding = finding
                 .caveat(remark.caveat)
                 .remedy(remark.summary, remark.commands);

@@ -5,15 +5,19 @@
 
 mod packet;
 
+pub(super) use packet::address_type;
+
 use super::case::{Case, Death, Finding};
+use super::rule_component::component;
 use super::types::{Component, Confidence, HopName, Remediation};
+use crate::event::{NfFamily, Refusal, Refuser};
 use crate::flow::drops::{Backend, DropKind};
 use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
-    Candidate, Fate, Hook, Owner, PacketFacts, evaluate, narrow, owner, policies,
-    service_without_endpoints, undo,
+    Candidate, Fate, Hook, Owner, PacketFacts, evaluate, narrow, owner, service_without_endpoints,
+    traced, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -28,6 +32,8 @@ pub(super) struct Dropped<'a> {
     owner: Owner,
     /// Packets the one rule has counted since the trace began.
     moved: Option<u64>,
+    /// Packets the kernel's own trace followed to it.
+    traced: Option<u64>,
     facts: Option<PacketFacts>,
 }
 
@@ -38,12 +44,21 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
     let DropKind::Netfilter(backend) = group.kind else {
         return None;
     };
+    let refusal = group.drop.refusal.as_ref();
+    // Connection tracking and NAT refuse packets without any rule.
+    if refusal.is_some_and(|refusal| !may_be_rule(refusal.by)) {
+        return None;
+    }
     let hook = hook(group);
     let rules = group
         .spot
         .netns
         .and_then(|netns| case.inventory.rules(netns));
-    let backend = settled(backend, rules);
+    let backend = if refusal.is_some_and(|refusal| refusal.by != Refuser::Unknown) {
+        backend
+    } else {
+        settled(backend, rules)
+    };
     let facts = hook
         .and_then(|hook| packet::facts(case, group, hook))
         .map(|facts| PacketFacts {
@@ -53,6 +68,10 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
     let candidates = match (rules, hook, &facts) {
         (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group),
         _ => Vec::new(),
+    };
+    let (candidates, traced) = match (rules, hook) {
+        (Some(rules), Some(hook)) => ruled(case, group, rules, hook, candidates),
+        _ => (candidates, None),
     };
     let owner = match (candidates.as_slice(), rules) {
         ([only], Some(rules)) => owner(only, &rules.after.ruleset),
@@ -77,6 +96,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         candidates,
         owner,
         moved,
+        traced,
         facts,
     })
 }
@@ -106,10 +126,6 @@ impl Dropped<'_> {
             .port
             .map_or_else(String::new, |port| format!(":{port}"));
         Some(format!("{}/{}{port}", service.namespace, service.name))
-    }
-
-    pub fn policies(&self) -> Vec<String> {
-        self.rule().map_or_else(Vec::new, policies)
     }
 
     /// The hook by the name of its built-in chain.
@@ -145,29 +161,7 @@ impl Dropped<'_> {
                 ..Component::default()
             };
         };
-        let tool = if rule.backend.is_iptables() {
-            "iptables"
-        } else {
-            "nft"
-        };
-        let kind = if rule.rule.is_some() {
-            "rule"
-        } else {
-            "policy"
-        };
-        Component {
-            kind: format!("{tool}_{kind}"),
-            backend: Some(rule.backend.name().to_owned()),
-            family: Some(rule.family.name().to_owned()),
-            table: Some(rule.table.clone()),
-            chain: Some(rule.chain.clone()),
-            rule: rule.rule,
-            text: Some(rule.text.clone()).filter(|text| !text.is_empty()),
-            verdict: Some(self.verdict.to_owned()),
-            owner: Some(self.owner.name().to_owned()).filter(|_| self.owner != Owner::Plain),
-            policies: self.policies(),
-            ..Component::default()
-        }
+        component(rule, self.owner, self.verdict)
     }
 
     /// The exact undo of the rule, or its owner's way; `None` when no single rule is left.
@@ -184,6 +178,13 @@ impl Dropped<'_> {
         let certain = self.rule().is_some_and(|rule| rule.certain);
         if let Some(moved) = self.moved.filter(|moved| *moved > 0) {
             finding = finding.counter("rule_counter_delta", moved);
+        }
+        if let Some(traced) = self.traced {
+            finding = finding.evidence(
+                "nft_trace",
+                Some(traced),
+                "the kernel's own trace names this rule",
+            );
         }
         if self.rule().is_some() && !certain {
             finding = finding.caveat(
@@ -251,6 +252,34 @@ fn settled(backend: Option<Backend>, rules: Option<&Rules>) -> Option<Backend> {
     }
 }
 
+/// What the kernel's own trace named, where there is one; the candidates else.
+fn ruled(
+    case: &Case<'_>,
+    group: &DropGroup,
+    rules: &Rules,
+    hook: Hook,
+    candidates: Vec<Candidate>,
+) -> (Vec<Candidate>, Option<u64>) {
+    let rulings = case.flow.rulings.iter().filter(|ruling| {
+        ruling.direction == group.direction
+            && ruling.netns == group.spot.netns
+            && ruling.last >= group.first
+    });
+    let mut count = 0;
+    let mut found: Vec<Candidate> = Vec::new();
+    for ruling in rulings {
+        let named = traced(&rules.after.ruleset, hook, &candidates, &ruling.rule);
+        if let Some(candidate) = named {
+            count += ruling.count;
+            found.push(candidate);
+        }
+    }
+    if found.is_empty() {
+        return (candidates, None);
+    }
+    (found, Some(count))
+}
+
 /// Rules that could have done it; where a second reading exists, those whose counters moved.
 fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup) -> Vec<Candidate> {
     let mut found = evaluate(&rules.after.ruleset, hook, facts).candidates;
@@ -262,9 +291,36 @@ fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup)
         };
         found = evaluate(&rules.after.ruleset, hook, &either).candidates;
     }
+    if let Some(refusal) = &group.drop.refusal {
+        let in_table: Vec<_> = found
+            .iter()
+            .filter(|candidate| is_in_table(candidate, refusal))
+            .cloned()
+            .collect();
+        if !in_table.is_empty() {
+            found = in_table;
+        }
+    }
     if found.len() < 2 || rules.after.at <= group.first {
         return found;
     }
     let narrowed = narrow(&found, &rules.before.ruleset, &rules.after.ruleset, 1);
     if narrowed.is_empty() { found } else { narrowed }
+}
+
+const fn may_be_rule(refuser: Refuser) -> bool {
+    matches!(refuser, Refuser::Unknown | Refuser::Nft | Refuser::Legacy)
+}
+
+/// The rule lies in the table the kernel named, as far as it did. A rule of iptables on nft is in a table of nft.
+fn is_in_table(candidate: &Candidate, refusal: &Refusal) -> bool {
+    let table = refusal
+        .table
+        .as_deref()
+        .is_none_or(|table| table == candidate.table);
+    let family = refusal
+        .table_family
+        .and_then(NfFamily::name)
+        .is_none_or(|family| family == candidate.family.name());
+    table && family
 }

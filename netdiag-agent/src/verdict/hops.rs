@@ -29,7 +29,28 @@ pub fn of(case: &Case<'_>, finding: &Finding) -> Vec<Hop> {
     }
     // What comes out of a tunnel came in by the uplink first.
     placed.sort_by_key(|placed| (placed.order, placed.hop.name == HopName::TunnelDecap));
-    merge(placed)
+    let mut hops = merge(placed);
+    if fatal.is_none() && finding.refused_at.is_none() {
+        left_by_rule(&mut hops, finding);
+    }
+    hops
+}
+
+/// A rule that neither dropped nor refused decided on the source address: it stands where that was changed, or where
+/// the packet left without a change.
+fn left_by_rule(hops: &mut [Hop], finding: &Finding) {
+    let Some(component) = &finding.component else {
+        return;
+    };
+    let at =
+        |name, action| move |hop: &Hop| (hop.name, hop.action, hop.reply) == (name, action, false);
+    let translated = hops
+        .iter()
+        .position(at(HopName::NfPostrouting, Action::Translated));
+    let left = hops.iter().position(at(HopName::NicEgress, Action::Seen));
+    if let Some(hop) = translated.or(left).and_then(|index| hops.get_mut(index)) {
+        hop.component = Some(component.clone());
+    }
 }
 
 /// Last hop seen before the death; first expected one that was not, or else the one that dropped it.

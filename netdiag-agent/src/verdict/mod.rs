@@ -7,6 +7,8 @@ mod case;
 mod ends;
 mod firewall;
 mod hops;
+mod masquerade;
+mod rule_component;
 pub mod rules;
 pub mod types;
 mod words;

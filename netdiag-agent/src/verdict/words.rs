@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::case::{Case, Finding};
 use super::types::{BLIND_SPOT, Evidence, Outcome};
-use crate::event::{Detail, Event, HookId, Pass};
+use crate::event::{Detail, Event, HookId, Pass, Refusal, Refuser};
 use crate::flow::record::{Direction, DropGroup};
 
 /// The drop itself: what freed the packet, where, how often.
@@ -18,6 +18,9 @@ pub fn drop_evidence(group: &DropGroup) -> Evidence {
     }
     if let Some(interface) = &group.ifname {
         detail.push(format!("at {interface}"));
+    }
+    if let Some(refusal) = &group.drop.refusal {
+        detail.push(refused(refusal).trim().to_lowercase());
     }
     Evidence {
         source: group.hook.name().to_owned(),
@@ -162,7 +165,8 @@ fn detail(detail: &Detail) -> String {
             } else {
                 format!(" < {}", stack.join(" < "))
             };
-            format!(" DROPPED {reason} in {location}{stack}")
+            let by = drop.refusal.as_ref().map_or_else(String::new, refused);
+            format!(" DROPPED {reason} in {location}{stack}{by}")
         }
         Detail::IcmpSent(icmp) => format!(" answered with ICMP {}/{}", icmp.kind, icmp.code),
         Detail::ResetSent => " answered with RST".to_owned(),
@@ -175,8 +179,36 @@ fn detail(detail: &Detail) -> String {
             format!(" neighbour {address} state {:#x}", state.0)
         }
         Detail::FibError(errno) => format!(" route lookup failed: errno {errno}"),
+        Detail::Refused(refusal) => refused(refusal),
         Detail::UdpQueueFull(errno) => format!(" socket queue refused it: errno {errno}"),
         Detail::Dns { message, .. } => format!(" DNS message of {} bytes", message.len()),
+        Detail::Ruled(rule) => {
+            let which = rule.handle.map_or_else(
+                || "its policy".to_owned(),
+                |handle| format!("handle {handle}"),
+            );
+            let (family, table, chain) = (&rule.family, &rule.table, &rule.chain);
+            format!(" rule trace: {family} {table} {chain}, {which}, dropped it")
+        }
         Detail::Unknown => String::new(),
     }
+}
+
+fn refused(refusal: &Refusal) -> String {
+    let who = match refusal.by {
+        Refuser::Unknown => "a hook function",
+        Refuser::Nft => "nftables",
+        Refuser::Legacy => "iptables",
+        Refuser::Conntrack => "conntrack",
+        Refuser::Confirm => "conntrack's insertion",
+        Refuser::Nat => "NAT",
+    };
+    let table = refusal.table.as_deref().unwrap_or_default();
+    let chain = refusal.chain.as_deref().unwrap_or_default();
+    format!(
+        " REFUSED at hook {} by {who} {table} {chain}",
+        refusal.hook.0
+    )
+    .trim_end()
+    .to_owned()
 }

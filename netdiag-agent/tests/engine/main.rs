@@ -6,5 +6,6 @@
 mod deaths;
 mod nat;
 mod order;
+mod refusals;
 mod services;
 mod story;

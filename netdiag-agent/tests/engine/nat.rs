@@ -104,7 +104,7 @@ fn a_new_connection_on_an_old_tuple_is_not_given_the_old_translation() {
 }
 
 /// A SYN dropped where its SNAT could not be entered into the table.
-fn clash(story: Story) -> Story {
+pub fn clash(story: Story) -> Story {
     let entry = Conntrack {
         status: CtStatus(0x190),
         ..Story::conntrack(false)
@@ -114,6 +114,7 @@ fn clash(story: Story) -> Story {
         location: Some("nf_hook_slow".into()),
         stack: ["nf_hook_slow", "ip_output"].map(Into::into).to_vec(),
         route: None,
+        refusal: None,
     };
     story.push(
         HookId::KfreeSkb,
@@ -125,7 +126,7 @@ fn clash(story: Story) -> Story {
     )
 }
 
-fn insert_failed(at: u64, value: u64) -> Input {
+pub fn insert_failed(at: u64, value: u64) -> Input {
     let values = BTreeMap::from([("conntrack.insert_failed".to_owned(), value)]);
     Input::Inventory(Delta::Counters {
         netns: NODE,

@@ -251,6 +251,7 @@ impl Story {
             location: Some(location.into()),
             stack: stack.iter().map(|symbol| (*symbol).into()).collect(),
             route: None,
+            refusal: None,
         };
         self.push(
             HookId::KfreeSkb,

@@ -5,18 +5,23 @@ use std::fmt::Write as _;
 use netdiag::ruleset::Hook;
 
 use crate::generate_nft::nft;
+use crate::packet::v6;
 use crate::rng::Rng;
 
-/// What to load: `iptables-legacy-restore`, `iptables-nft-restore`, `nft -f`.
+/// What to load: `iptables-legacy-restore`, `iptables-nft-restore`, `nft -f`; for IPv6 those of ip6tables.
 #[derive(Debug, Default)]
 pub struct Case {
+    pub v6: bool,
     pub legacy: Option<String>,
     pub iptables_nft: Option<String>,
     pub nft: String,
 }
 
 pub fn case(rng: &mut Rng, hook: Hook) -> Case {
-    let mut case = Case::default();
+    let mut case = Case {
+        v6: rng.one_in(2),
+        ..Case::default()
+    };
     for _ in 0..rng.range(1, 2) {
         match rng.range(0, 2) {
             0 => case.legacy = Some(iptables(rng, hook)),
@@ -24,7 +29,61 @@ pub fn case(rng: &mut Rng, hook: Hook) -> Case {
             _ => case.nft = nft(rng, hook),
         }
     }
+    if case.v6 {
+        case.legacy = case.legacy.map(|rules| in_v6(&rules));
+        case.iptables_nft = case.iptables_nft.map(|rules| in_v6(&rules));
+        case.nft = in_v6(&case.nft);
+    }
     case
+}
+
+/// What iptables and nft call differently for IPv6; longer words first.
+const WORDS: &[(&str, &str)] = &[
+    ("-p icmp -m icmp", "-p ipv6-icmp -m icmp6"),
+    ("--icmp-type 8", "--icmpv6-type 128"),
+    ("--icmp-type 0", "--icmpv6-type 129"),
+    ("--icmp-type any", "--icmpv6-type 139"),
+    ("--icmp-type 13/0", "--icmpv6-type 139/0"),
+    ("-p icmp", "-p ipv6-icmp"),
+    ("-m ttl --ttl-", "-m hl --hl-"),
+    ("icmp-admin-prohibited", "icmp6-adm-prohibited"),
+    ("table ip ", "table ip6 "),
+    ("ipv4_addr", "ipv6_addr"),
+    ("ip saddr", "ip6 saddr"),
+    ("ip daddr", "ip6 daddr"),
+    ("ip ttl", "ip6 hoplimit"),
+    ("ip protocol", "ip6 nexthdr"),
+    ("l4proto icmp", "l4proto ipv6-icmp"),
+    ("l4proto != icmp", "l4proto != ipv6-icmp"),
+    ("{ echo-request, 13 }", "{ echo-request, 139 }"),
+    ("icmp type", "icmpv6 type"),
+];
+
+/// The same rules for IPv6: the lab's addresses are `fd77::` and those of IPv4.
+fn in_v6(text: &str) -> String {
+    let mut text = WORDS
+        .iter()
+        .fold(text.to_owned(), |text, (v4, v6)| text.replace(v4, v6));
+    let mut done = String::new();
+    while let Some(at) = text.find("10.77.") {
+        let end = |text: &str, allowed: fn(char) -> bool| {
+            text.find(|c| !allowed(c)).unwrap_or(text.len())
+        };
+        let rest = text.split_off(at);
+        done.push_str(&text);
+        let (address, rest) = rest.split_at(end(&rest, |c| c.is_ascii_digit() || c == '.'));
+        let _ = write!(done, "{}", v6(address.parse().unwrap()));
+        text = match rest.strip_prefix('/') {
+            Some(rest) => {
+                let (length, rest) = rest.split_at(end(rest, |c| c.is_ascii_digit()));
+                let length: u32 = length.parse().unwrap();
+                let _ = write!(done, "/{}", 96 + length);
+                rest.to_owned()
+            }
+            None => rest.to_owned(),
+        };
+    }
+    done + &text
 }
 
 const TABLES: [(&str, &[Hook]); 3] = [

@@ -59,6 +59,10 @@ fn the_kernel_agrees() {
         "hardly anything was dropped: the test shows nothing"
     );
     assert!(
+        tally.v6 > 0 && tally.v6 < tally.packets,
+        "one version is missing: {tally:?}"
+    );
+    assert!(
         tally.undecided * 4 < tally.packets,
         "too much is left undecided: {tally:?}"
     );
@@ -67,6 +71,8 @@ fn the_kernel_agrees() {
 #[derive(Debug, Default)]
 struct Tally {
     packets: u64,
+    /// Of these.
+    v6: u64,
     dropped: u64,
     undecided: u64,
 }
@@ -80,13 +86,18 @@ fn check(lab: &Lab, rng: &mut Rng, hook: Hook, port: &mut u16, tally: &mut Tally
         &["-f", "-"],
         &format!("flush ruleset\n{}{}", lab::KEEP, case.nft),
     );
-    lab.feed(
-        "iptables-legacy-restore",
-        &[],
-        case.legacy.as_ref().unwrap_or(&empty),
-    );
+    let programs = ["iptables", "ip6tables"];
+    for (program, v6) in programs.iter().zip([false, true]) {
+        let own = case.legacy.as_ref().filter(|_| case.v6 == v6);
+        lab.feed(
+            &format!("{program}-legacy-restore"),
+            &[],
+            own.unwrap_or(&empty),
+        );
+    }
     if let Some(rules) = &case.iptables_nft {
-        lab.feed("iptables-nft-restore", &[], rules);
+        let program = programs[usize::from(case.v6)];
+        lab.feed(&format!("{program}-nft-restore"), &[], rules);
     }
     lab.arrived();
     let before = rulesets::read(&lab.node).unwrap();
@@ -105,7 +116,7 @@ fn check(lab: &Lab, rng: &mut Rng, hook: Hook, port: &mut u16, tally: &mut Tally
             } else {
                 0
             };
-            (Packet::random(rng, hook, id, *port), mark)
+            (Packet::random(rng, case.v6, hook, id, *port), mark)
         })
         .collect();
     for (packet, mark) in &packets {
@@ -122,7 +133,6 @@ fn check(lab: &Lab, rng: &mut Rng, hook: Hook, port: &mut u16, tally: &mut Tally
         .filter(|candidates| candidates.is_empty())
         .count();
     let arrived = collect(lab, due);
-    compare_counters(lab, &before.ruleset, &verdicts, &context);
     let after = rulesets::read(&lab.node).unwrap();
     for ((packet, _), candidates) in packets.iter().zip(&verdicts) {
         let passed = arrived.contains(&packet.id);
@@ -141,6 +151,7 @@ fn check(lab: &Lab, rng: &mut Rng, hook: Hook, port: &mut u16, tally: &mut Tally
             story()
         );
         tally.packets += 1;
+        tally.v6 += u64::from(packet.v6);
         tally.dropped += u64::from(!passed);
         tally.undecided += u64::from(!candidates.is_empty() && !is_proven(candidates));
         if !passed {
@@ -148,6 +159,7 @@ fn check(lab: &Lab, rng: &mut Rng, hook: Hook, port: &mut u16, tally: &mut Tally
             assert!(!left.is_empty(), "no counter moved\n{}", story());
         }
     }
+    compare_counters(lab, &before.ruleset, &verdicts, &context);
 }
 
 fn is_proven(candidates: &[Candidate]) -> bool {

@@ -1,16 +1,23 @@
 //! The packets of the test, and what is known of them at a hook.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netdiag::event::{IcmpKind, Proto, TcpFlags};
 use netdiag::ruleset::{AddressType, CtFacts, CtState, Hook, Interface, PacketFacts};
 
 use crate::rng::Rng;
 
+/// The lab's IPv6 addresses end in its IPv4 ones.
+pub const fn v6(address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(0xfd77 << 112 | address.to_bits() as u128)
+}
+
 #[derive(Clone, Debug)]
 pub struct Packet {
+    pub v6: bool,
     pub id: u16,
     pub proto: u8,
+    /// For IPv6 see [`v6`].
     pub src: Ipv4Addr,
     pub dst: Ipv4Addr,
     pub sport: u16,
@@ -23,8 +30,9 @@ pub struct Packet {
 
 impl Packet {
     /// Of the connection the lab sets up.
-    pub fn established() -> Self {
+    pub fn established(v6: bool) -> Self {
         Self {
+            v6,
             id: 1,
             proto: 17,
             src: Ipv4Addr::new(10, 77, 1, 2),
@@ -39,11 +47,11 @@ impl Packet {
     }
 
     /// A packet that will meet `hook`; `fresh` is a source port nobody has used.
-    pub fn random(rng: &mut Rng, hook: Hook, id: u16, fresh: u16) -> Self {
+    pub fn random(rng: &mut Rng, v6: bool, hook: Hook, id: u16, fresh: u16) -> Self {
         if hook != Hook::Input && hook != Hook::Output && rng.one_in(6) {
             return Self {
                 id,
-                ..Self::established()
+                ..Self::established(v6)
             };
         }
         let host = |rng: &mut Rng, net: u8| Ipv4Addr::new(10, 77, net, rng.range(2, 5) as u8);
@@ -64,22 +72,27 @@ impl Packet {
         } else {
             &[17, 17, 6, 1]
         });
-        let (tcp_flags, icmp) = (*rng.pick(&[0x02_u8, 0x10, 0x12]), *rng.pick(&[8_u8, 0, 13]));
-        let invalid = (proto == 6 && tcp_flags == 0x12) || (proto == 1 && icmp == 0);
+        // Request, answer, and a request nobody answers.
+        let kind = rng.range(0, 2) as usize;
+        let tcp_flags = *rng.pick(&[0x02_u8, 0x10, 0x12]);
+        let is_icmp = proto == 1;
+        let invalid = (proto == 6 && tcp_flags == 0x12) || (is_icmp && kind == 1);
         Self {
+            v6,
             id,
-            proto,
+            proto: if is_icmp && v6 { 58 } else { proto },
             src,
             dst,
-            sport: if proto == 1 { 0 } else { fresh },
-            dport: if proto == 1 {
+            sport: if is_icmp { 0 } else { fresh },
+            dport: if is_icmp {
                 fresh
             } else {
                 rng.range(1000, 1005) as u16
             },
             tcp_flags,
-            icmp,
-            payload: rng.range(0, 60) as usize,
+            icmp: if v6 { [128, 129, 139] } else { [8, 0, 13] }[kind],
+            // The first two bytes hold the id.
+            payload: rng.range(2, 60) as usize,
             state: if invalid {
                 CtState::Invalid
             } else {
@@ -88,14 +101,76 @@ impl Packet {
         }
     }
 
-    /// From the IP header on, without checksums (the kernel fills in its own).
+    pub const fn is_icmp(&self) -> bool {
+        matches!(self.proto, 1 | 58)
+    }
+
+    pub fn source(&self) -> IpAddr {
+        self.address(self.src)
+    }
+
+    pub fn destination(&self) -> IpAddr {
+        self.address(self.dst)
+    }
+
+    fn address(&self, address: Ipv4Addr) -> IpAddr {
+        if self.v6 {
+            v6(address).into()
+        } else {
+            address.into()
+        }
+    }
+
+    /// From the IP header on. Of IPv4 the kernel fills in the header's checksum, and nobody asks for the others.
     pub fn bytes(&self) -> Vec<u8> {
+        let mut l4 = self.layer4();
+        if self.v6 {
+            return self.behind_v6(l4);
+        }
+        let mut packet = vec![0x45, 0];
+        packet.extend((20 + l4.len() as u16).to_be_bytes());
+        packet.extend(self.id.to_be_bytes());
+        packet.extend([0, 0, 64, self.proto, 0, 0]);
+        packet.extend(self.src.octets());
+        packet.extend(self.dst.octets());
+        packet.append(&mut l4);
+        packet
+    }
+
+    fn behind_v6(&self, mut l4: Vec<u8>) -> Vec<u8> {
+        let (src, dst) = (v6(self.src).octets(), v6(self.dst).octets());
+        let length = l4.len() as u16;
+        let pseudo = [
+            &src[..],
+            &dst,
+            &u32::from(length).to_be_bytes(),
+            &[0, 0, 0, self.proto],
+        ];
+        let at = match self.proto {
+            6 => 16,
+            17 => 6,
+            _ => 2,
+        };
+        let sum = checksum(&[&pseudo.concat(), &l4[..]].concat());
+        l4[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        let mut packet = vec![0x60, 0, 0, 0];
+        packet.extend(length.to_be_bytes());
+        packet.extend([self.proto, 64]);
+        packet.extend(src);
+        packet.extend(dst);
+        packet.append(&mut l4);
+        packet
+    }
+
+    /// Header and payload, with the id where a raw IPv6 socket, which gets no IP header, finds it.
+    fn layer4(&self) -> Vec<u8> {
+        let id = self.id.to_be_bytes();
         let mut l4 = match self.proto {
             6 => {
                 let mut header = vec![0; 20];
                 header[..2].copy_from_slice(&self.sport.to_be_bytes());
                 header[2..4].copy_from_slice(&self.dport.to_be_bytes());
-                header[4..8].copy_from_slice(&7_u32.to_be_bytes());
+                header[6..8].copy_from_slice(&id);
                 header[12] = 5 << 4;
                 header[13] = self.tcp_flags;
                 header
@@ -110,19 +185,24 @@ impl Packet {
             _ => {
                 let mut header = vec![self.icmp, 0, 0, 0];
                 header.extend(self.dport.to_be_bytes());
-                header.extend([0, 1]);
+                header.extend(id);
                 header
             }
         };
-        l4.extend(std::iter::repeat_n(0, self.payload));
-        let mut packet = vec![0x45, 0];
-        packet.extend((20 + l4.len() as u16).to_be_bytes());
-        packet.extend(self.id.to_be_bytes());
-        packet.extend([0, 0, 64, self.proto, 0, 0]);
-        packet.extend(self.src.octets());
-        packet.extend(self.dst.octets());
-        packet.extend(l4);
-        packet
+        l4.extend(id);
+        l4.extend(std::iter::repeat_n(0, self.payload - id.len()));
+        l4
+    }
+
+    /// The id of a packet of the lab, from its layer 4 on; `None` for anybody else's.
+    pub fn id_of(proto: u8, l4: &[u8]) -> Option<u16> {
+        let at = match (proto, l4.first()?) {
+            (6, _) => 6,
+            (17, _) => 8,
+            (58, 128 | 129 | 139) => 6,
+            _ => return None,
+        };
+        Some(u16::from_be_bytes([*l4.get(at)?, *l4.get(at + 1)?]))
     }
 
     /// As an event at `hook` would tell.
@@ -130,12 +210,13 @@ impl Packet {
         let here = self.dst.octets()[3] == 1;
         let forwarded = matches!(hook, Hook::Forward | Hook::Postrouting);
         let named = |name: &str| Interface::Named(name.to_owned());
-        let ports = self.proto != 1;
+        let ports = !self.is_icmp();
+        let l3 = if self.v6 { 40 } else { 20 };
         let l4 = if self.proto == 6 { 20 } else { 8 };
         PacketFacts {
             proto: Proto(self.proto),
-            src: IpAddr::V4(self.src),
-            dst: IpAddr::V4(self.dst),
+            src: self.source(),
+            dst: self.destination(),
             sport: ports.then_some(self.sport),
             dport: ports.then_some(self.dport),
             iif: match hook {
@@ -164,11 +245,11 @@ impl Packet {
                 mark: Some(0),
             },
             tcp_flags: (self.proto == 6).then_some(TcpFlags(self.tcp_flags)),
-            icmp: (self.proto == 1).then_some(IcmpKind {
+            icmp: self.is_icmp().then_some(IcmpKind {
                 kind: self.icmp,
                 code: 0,
             }),
-            length: Some((20 + l4 + self.payload) as u32),
+            length: Some((l3 + l4 + self.payload) as u32),
             ttl: Some(if forwarded { 63 } else { 64 }),
             fragment: Some(false),
             src_type: Some(if hook == Hook::Output {
@@ -184,5 +265,21 @@ impl Packet {
             before_nat: None,
             by_legacy: None,
         }
+    }
+}
+
+/// RFC 1071; 0 is written as all ones, which means the same and is never "no checksum".
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| {
+        let low = pair.get(1).copied().unwrap_or(0);
+        u32::from(u16::from_be_bytes([pair[0], low]))
+    });
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    match !(sum as u16) {
+        0 => 0xffff,
+        sum => sum,
     }
 }

@@ -8,9 +8,9 @@ use netdiag_common::hook::HookId;
 use super::pointer;
 use crate::emit::{self, Report};
 use crate::follow::wanted;
-use crate::maps::setting;
+use crate::maps::{DOOMED, setting};
 use crate::scratch::with_sighting;
-use crate::skb::{Header, origin};
+use crate::skb::{Header, Sighting, origin};
 
 #[btf_tracepoint(function = "kfree_skb")]
 pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
@@ -34,10 +34,22 @@ pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
         let unclear =
             value == setting!(reason_not_specified) || value == setting!(reason_netfilter_drop);
         if !has_reason || unclear {
+            doomed(seen);
             emit::event_with_stack(ctx.as_ptr(), HookId::KfreeSkb, seen, report);
         } else {
             emit::event(HookId::KfreeSkb, seen, report);
         }
     });
     0
+}
+
+/// The hook that made it happen is still to return, and will say who it was.
+#[inline(always)]
+fn doomed(seen: &Sighting) {
+    if setting!(netfilter) != 0 {
+        let key = seen.skb as u64;
+        if DOOMED.insert(&key, &seen.packet.tuple, 0).is_err() {
+            emit::map_full(HookId::KfreeSkb);
+        }
+    }
 }

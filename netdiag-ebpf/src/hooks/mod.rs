@@ -4,6 +4,8 @@ mod device;
 mod drop;
 mod icmp;
 mod neigh;
+mod netfilter;
+mod refusal;
 mod route;
 mod tc;
 mod tcp;

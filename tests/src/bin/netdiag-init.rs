@@ -26,6 +26,9 @@ const MOUNTS: &[(&str, &str)] = &[
     ("cgroup2", "/sys/fs/cgroup"),
 ];
 
+/// Of the whole machine, so before any namespace is made.
+const CONNTRACK_LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
 fn main() {
     if std::process::id() != 1 {
         let answer = work().unwrap_or_else(|error| {
@@ -79,6 +82,10 @@ fn work() -> Result<String> {
         if let Err(error) = load(module) {
             println!("init: {error:#}");
         }
+    }
+    // The scenario that fills the table needs a minute for the usual limit under emulation.
+    if let Err(error) = fs::write(CONNTRACK_LIMIT, "8192") {
+        println!("init: lower {CONNTRACK_LIMIT}: {error}");
     }
     let command = fs::read_to_string("/netdiag-vm").context("read /netdiag-vm")?;
     println!("init: {}", command.lines().next().unwrap_or_default());

@@ -74,6 +74,23 @@ pub fn forward_table(case: &Case) -> Result<()> {
         .map(drop)
 }
 
+/// Two tables that both refuse the packet, without counters. The first does it by a match whose value only the kernel
+/// knows when the packet passes.
+pub fn two_tables(case: &Case) -> Result<()> {
+    let port = broken::TCP;
+    let table = |name: &str, priority: i32, rule: &str| {
+        format!(
+            "table inet {name} {{ chain guard {{ type filter hook forward priority {priority}; policy accept; {rule}\n }}\n}}\n"
+        )
+    };
+    let script = table(
+        "first",
+        -10,
+        &format!("meta cpu < 4096 tcp dport {port} drop;"),
+    ) + &table("second", 10, &format!("tcp dport {port} drop;"));
+    case.node.netns.feed("nft", &["-f", "-"], &script).map(drop)
+}
+
 /// FORWARD, datagrams.
 pub fn forward_udp(case: &Case) -> Result<()> {
     on_node(

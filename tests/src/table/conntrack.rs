@@ -1,5 +1,7 @@
 //! Connection tracking and translation went wrong.
 
+use std::time::Duration;
+
 use super::controls::{self, step};
 use crate::faults::{self, Place, at, conntrack};
 use crate::scenario::{Attempt, Expect, Scenario};
@@ -43,7 +45,9 @@ pub const SCENARIOS: &[Scenario] = &[
 
 fn no_port(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["SNAT_PORTS_EXHAUSTED"], &["NF_POSTROUTING"]);
-    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
+    // One lost SYN may be a race; the second says that it is not.
+    let step = step(Kind::Tcp, place.healthy()).timeout(Duration::from_millis(2500));
+    let attempt = Attempt::new(step, &[Answer::Timeout], expect);
     controls::beside(place, vec![attempt])
 }
 

@@ -2,6 +2,7 @@
 
 use super::controls::{self, NAME, step};
 use crate::faults::{Case, Place, at, firewall, routing};
+use crate::kernel::Lack;
 use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
@@ -53,7 +54,20 @@ const TABLE: Fields = &[
     ("verdict", "DROP"),
 ];
 
+const FIRST_TABLE: Fields = &[
+    ("kind", "nft_rule"),
+    ("family", "inet"),
+    ("table", "first"),
+    ("verdict", "DROP"),
+];
+
 pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "two_tables",
+        "two nft tables without counters refuse the packet, the first by a match nobody else can evaluate",
+        firewall::two_tables,
+        two_tables,
+    ),
     Scenario::new(
         "forward_rule",
         "iptables-nft: FORWARD drops tcp/8081",
@@ -175,6 +189,20 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The broken port of the healthy external host, beside all controls.
+/// Without the name of the table, both stay suspects.
+fn two_tables(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::firewall(FORWARD).component(FIRST_TABLE).weaker(&[(
+        Lack::NftTableName,
+        |expect| {
+            *expect = Expect::firewall(FORWARD)
+                .component(&[("kind", "netfilter")])
+                .present(&["evidence", "remediation", "suspects"]);
+        },
+    )]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
+    controls::beside(place, vec![attempt])
+}
+
 fn external(place: &Place, answer: &'static [Answer], expect: Expect) -> Vec<Attempt> {
     let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), answer, expect);
     controls::beside(place, vec![attempt])

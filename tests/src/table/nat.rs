@@ -80,7 +80,13 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 fn exempt(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::no_answer(&["MASQ_MISSING"]);
+    let expect = Expect::no_answer(&["MASQ_MISSING"])
+        .confidence(&["PROVEN"])
+        .component(&[
+            ("kind", "iptables_rule"),
+            ("chain", "POSTROUTING"),
+            ("rule", "1"),
+        ]);
     let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Timeout], expect);
     controls::beside(place, vec![attempt])
 }

@@ -3,6 +3,7 @@
 use super::controls::{self, step};
 use crate::bpf;
 use crate::faults::{self, Place, at, program};
+use crate::kernel::Lack;
 use crate::needs::Need;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::step::{Answer, Kind, Step};
@@ -42,7 +43,7 @@ pub const SCENARIOS: &[Scenario] = &[
         "bpf_xdp_veth",
         "an XDP program on the pod's veth drops tcp/8081",
         program::xdp_on_veth,
-        veth,
+        xdp,
     ),
     Scenario::new(
         "bpf_classic_uplink",
@@ -71,12 +72,24 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
 ];
 
+const WITHOUT_REASONS: Lack = Lack::Reason("TC_INGRESS");
+/// What is attached there tells that much.
+const INFERRED: &[(Lack, fn(&mut Expect))] = &[(WITHOUT_REASONS, Expect::infer)];
+/// An action is no program that could be found there.
+const UNKNOWN: &[(Lack, fn(&mut Expect))] = &[(WITHOUT_REASONS, |expect| {
+    expect.causes = &["UNKNOWN"];
+    expect.confidences = &["UNKNOWN"];
+})];
+
 fn broken(
     place: &Place,
     hops: &'static [&'static str],
     names: &'static [(&'static str, &'static str)],
+    weaker: &'static [(Lack, fn(&mut Expect))],
 ) -> Vec<Attempt> {
-    let expect = Expect::dropped(&["BPF_PROGRAM_DROP"], hops).component(names);
+    let expect = Expect::dropped(&["BPF_PROGRAM_DROP"], hops)
+        .component(names)
+        .weaker(weaker);
     controls::beside(
         place,
         vec![Attempt::new(
@@ -88,15 +101,20 @@ fn broken(
 }
 
 fn uplink(place: &Place) -> Vec<Attempt> {
-    broken(place, UPLINK, NAMED)
+    broken(place, UPLINK, NAMED, INFERRED)
 }
 
 fn nameless(place: &Place) -> Vec<Attempt> {
-    broken(place, UPLINK, &[])
+    broken(place, UPLINK, &[], UNKNOWN)
 }
 
 fn veth(place: &Place) -> Vec<Attempt> {
-    broken(place, VETH, NAMED)
+    broken(place, VETH, NAMED, INFERRED)
+}
+
+/// The function that drops runs nothing else.
+fn xdp(place: &Place) -> Vec<Attempt> {
+    broken(place, VETH, NAMED, &[])
 }
 
 fn isolated(place: &Place) -> Vec<Attempt> {

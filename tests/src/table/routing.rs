@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use super::controls::{self, step};
 use crate::faults::{self, Place, at, firewall, routing};
+use crate::kernel::Lack;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
 
 const FIB: &[&str] = &["FIB"];
+
+/// The checks of received packets gave no reasons until the one for impossible sources came.
+pub(super) const INPUT_WITHOUT_REASONS: (Lack, fn(&mut Expect)) =
+    (Lack::Reason("IP_LOCAL_SOURCE"), Expect::infer);
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new(
@@ -193,7 +198,8 @@ fn prohibit(place: &Place) -> Vec<Attempt> {
 
 fn reverse_path(place: &Place) -> Vec<Attempt> {
     let strange = step(Kind::Tcp, place.healthy()).from(place.addresses().stranger);
-    let expect = Expect::dropped(&["RP_FILTER"], FIB);
+    let expect = Expect::dropped(&["RP_FILTER"], FIB)
+        .weaker(&[(Lack::Reason("IP_RPFILTER"), Expect::infer)]);
     controls::before(
         place,
         vec![Attempt::new(strange, &[Answer::Timeout], expect)],
@@ -210,7 +216,7 @@ fn martian_own(place: &Place) -> Vec<Attempt> {
 
 fn martian(place: &Place, source: std::net::IpAddr) -> Vec<Attempt> {
     let forged = step(Kind::RawSyn, place.healthy()).from(source);
-    let expect = Expect::dropped(&["MARTIAN"], FIB);
+    let expect = Expect::dropped(&["MARTIAN"], FIB).weaker(&[INPUT_WITHOUT_REASONS]);
     controls::before(place, vec![Attempt::new(forged, &[Answer::Sent], expect)])
 }
 

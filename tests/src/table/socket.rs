@@ -1,7 +1,9 @@
 //! It arrived, and the socket (or none) said no.
 
 use super::controls;
+use super::routing::INPUT_WITHOUT_REASONS;
 use crate::faults::{self, Place, at, broken, socket};
+use crate::kernel::Lack;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
@@ -92,7 +94,12 @@ fn closed(
     hops: &'static [&'static str],
 ) -> Attempt {
     let step = Step::new(kind, at(to, port::CLOSED));
-    Attempt::new(step, &[Answer::Refused], Expect::refused(cause, hops))
+    let mut expect = Expect::refused(cause, hops);
+    if kind == Kind::Tcp && hops == SOCKET {
+        // The reset is seen on its way then, not where it is made.
+        expect = expect.weaker(&[(Lack::Reason("NO_SOCKET"), Expect::infer)]);
+    }
+    Attempt::new(step, &[Answer::Refused], expect)
 }
 
 fn closed_in_pod(place: &Place) -> Vec<Attempt> {
@@ -162,7 +169,10 @@ fn peer_udp(place: &Place) -> Vec<Attempt> {
 
 fn bad(place: &Place, kind: Kind, port: u16) -> Vec<Attempt> {
     let step = Step::new(kind, at(place.local(), port)).bad_checksum();
-    let expect = Expect::dropped(&["CHECKSUM"], SOCKET);
+    let expect = Expect::dropped(&["CHECKSUM"], SOCKET).weaker(&[
+        // Only the counters of the namespace tell.
+        (Lack::Reason("UDP_CSUM"), Expect::infer),
+    ]);
     controls::beside(place, vec![Attempt::new(step, &[Answer::Sent], expect)])
 }
 
@@ -178,7 +188,8 @@ fn buffer_full(place: &Place) -> Vec<Attempt> {
     let burst = Step::new(Kind::UdpOneWay, at(place.local(), broken::RECEIVER))
         .size(1000)
         .count(50);
-    let expect = Expect::dropped(&["SOCKET_BUFFER_FULL"], SOCKET);
+    let expect = Expect::dropped(&["SOCKET_BUFFER_FULL"], SOCKET)
+        .weaker(&[(Lack::Reason("SOCKET_RCVBUFF"), Expect::infer)]);
     controls::beside(place, vec![Attempt::new(burst, &[Answer::Sent], expect)])
 }
 
@@ -193,7 +204,11 @@ fn listen_overflow(place: &Place) -> Vec<Attempt> {
 
 fn guarded(place: &Place) -> Vec<Attempt> {
     let far = Step::new(Kind::Tcp, at(place.local(), broken::GUARDED));
-    let mut expect = Expect::dropped(&["UNKNOWN"], SOCKET);
+    let mut expect = Expect::dropped(&["UNKNOWN"], SOCKET).weaker(&[(
+        // TCP frees so much without a reason there that a drop says nothing.
+        Lack::Reason("TCP_MINTTL"),
+        |expect| *expect = Expect::not_failing(),
+    )]);
     expect.confidences = &[];
     controls::beside(place, vec![Attempt::new(far, &[Answer::Timeout], expect)])
 }
@@ -202,6 +217,6 @@ fn bad_option(place: &Place) -> Vec<Attempt> {
     let step = Step::new(Kind::RawSyn, at(place.healthy(), broken::TCP)).bad_option();
     // A bridge with br_netfilter looks at IP options before the IP layer does.
     let hops = &["FIB", "NF_PREROUTING", "BRIDGE", "POD_VETH"];
-    let expect = Expect::dropped(&["HEADER_ERROR"], hops);
+    let expect = Expect::dropped(&["HEADER_ERROR"], hops).weaker(&[INPUT_WITHOUT_REASONS]);
     controls::before(place, vec![Attempt::new(step, &[Answer::Sent], expect)])
 }

@@ -94,10 +94,10 @@ fn start(place: Place, programs: &Path) -> Result<Node> {
 
 /// A token for everybody; returns the kubelet's kubeconfig.
 fn users(place: &Place) -> Result<String> {
-    let mut tokens = String::new();
+    let mut tokens = Vec::new();
     let mut user = |name: &str, group: &str| -> Result<String> {
         let token = pki::token()?;
-        tokens += &format!("{token},{name},{name},\"{group}\"\n");
+        tokens.push(format!("{token},{name},{name},\"{group}\"\n"));
         Ok(config::kubeconfig(place, &token))
     };
     for (file, name, group) in USERS {
@@ -105,7 +105,7 @@ fn users(place: &Place) -> Result<String> {
         write(&place.file(&format!("{file}.conf")), &text)?;
     }
     let kubelet = user(&format!("system:node:{}", place.name()), "system:nodes")?;
-    write(&place.file("tokens.csv"), &tokens)?;
+    write(&place.file("tokens.csv"), &tokens.concat())?;
     Ok(kubelet)
 }
 

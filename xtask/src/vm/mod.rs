@@ -7,8 +7,10 @@ mod initramfs;
 mod kernel;
 mod modules;
 mod qemu;
+mod results;
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -73,6 +75,12 @@ pub struct Args {
     /// Fetch the newest kernel of the suite even if one is in the cache
     #[arg(long)]
     refresh: bool,
+    /// Run what dies in netfilter a second time without kprobes and fexit, and write docs/tiers.md anew
+    #[arg(long)]
+    table: bool,
+    /// Only take the results of an earlier run, or of `netdiag-lab run` on this machine, into docs/tiers.md
+    #[arg(long, value_name = "LOG")]
+    merge: Vec<PathBuf>,
     /// Further options for `netdiag-lab run`
     #[arg(last = true)]
     options: Vec<String>,
@@ -93,6 +101,16 @@ fn by_name(name: &str) -> Result<&'static Kernel, String> {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if !args.merge.is_empty() {
+        let mut lines = Vec::new();
+        for log in &args.merge {
+            let text =
+                fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
+            lines.extend(results::gathered(&text));
+        }
+        results::save(&lines)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     setup::build_tools()?;
     if let Err(error) = setup::packages::ensure() {
         println!("{error:#}");
@@ -118,24 +136,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// What `cargo xtask test` runs in each guest: the healthy controls, each rule back end, routes, sockets and silence, on
-/// both topologies and families. A trace takes ten times as long under emulation; `cargo xtask vm` runs the whole table.
-const TESTED: &[&str] = &[
-    "healthy_bridge_v4",
-    "healthy_ptp_v6",
-    "forward_rule_bridge_v4",
-    "forward_table_ptp_v6",
-    "forward_rule_legacy_ptp_v4",
-    "no_route_bridge_v4",
-    "port_closed_pod_ptp_v4",
-    "no_answer_bridge_v6",
-];
+/// A share of the work: the `index`th of `of` kernels.
+#[derive(Clone, Copy)]
+pub struct Share {
+    pub index: usize,
+    pub of: usize,
+}
 
-/// Part of the lab on one kernel.
-pub fn test(kernel: &Kernel) -> Result<Tally> {
+/// The lab on one kernel, as `cargo xtask test` runs it: one variant of each scenario, or this kernel's share of them.
+/// The healthy controls are everybody's. A trace takes ten times as long under emulation.
+pub fn test(kernel: &Kernel, share: Option<Share>) -> Result<Tally> {
+    sh::run(&mut test::build())?;
+    let mut scenario = choose(&list()?, false);
+    if let Some(Share { index, of }) = share {
+        let mut turn = 0;
+        scenario.retain(|name| {
+            if name.starts_with("healthy") {
+                return true;
+            }
+            turn += 1;
+            turn % of == index
+        });
+    }
     let args = Args {
-        scenario: TESTED.iter().map(|name| (*name).to_owned()).collect(),
-        options: vec!["--jobs".to_owned(), "1".to_owned()],
+        scenario,
         ..Args::default()
     };
     boot(kernel, &args)
@@ -173,6 +197,10 @@ fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
         log.display()
     );
     let tally = qemu::run(&image.vmlinuz, &initrd, &log)?;
+    if args.table {
+        let text = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
+        results::save(&results::gathered(&text))?;
+    }
     println!(
         "kernel {}: {} passed, {} failed, {:.1} s",
         kernel.name,
@@ -183,17 +211,33 @@ fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
     Ok(tally)
 }
 
+/// Scenarios at once in a guest of two CPUs: half of the time of one is waiting.
+const JOBS: u32 = 4;
+
 /// Emulation is slow: unless told otherwise each scenario runs once, the next one on the next topology and family, so
 /// that all of these are met.
 fn lab_command(args: &Args) -> Result<String> {
     let names = if args.scenario.is_empty() {
-        let list = sh::output(Command::new(sh::target().join("debug/netdiag-lab")).arg("list"))?;
-        choose(&list, args.full)
+        choose(&list()?, args.full)
     } else {
         args.scenario.clone()
     };
-    let words = [&["netdiag-lab run".to_owned()][..], &args.options, &names];
+    let compare: &[String] = if args.table {
+        &["--compare".to_owned()]
+    } else {
+        &[]
+    };
+    let words = [
+        &["netdiag-lab run --jobs".to_owned(), JOBS.to_string()][..],
+        compare,
+        &args.options,
+        &names,
+    ];
     Ok(words.concat().join(" "))
+}
+
+fn list() -> Result<String> {
+    sh::output(Command::new(sh::target().join("debug/netdiag-lab")).arg("list"))
 }
 
 /// A line of the list is the scenario's name, then its variants as `topology/family`, then words.

@@ -26,6 +26,7 @@ const WANTED: &[&str] = &[
     "sch_netem",
     "sch_tbf",
     "sch_prio",
+    "sch_htb",
     "cls_bpf",
     "cls_u32",
     "cls_matchall",

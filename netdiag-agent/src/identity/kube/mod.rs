@@ -8,4 +8,5 @@ pub mod names;
 mod prune;
 mod reflect;
 
+pub(super) use masquerade::exempt;
 pub use reflect::Pace;

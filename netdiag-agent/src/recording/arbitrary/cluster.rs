@@ -31,7 +31,7 @@ fn proto() -> impl Strategy<Value = Proto> {
     any::<u8>().prop_map(Proto)
 }
 
-fn network() -> impl Strategy<Value = Network> {
+pub(super) fn network() -> impl Strategy<Value = Network> {
     (any::<IpAddr>(), 0..=32_u8).prop_map(|(address, prefix)| Network { address, prefix })
 }
 

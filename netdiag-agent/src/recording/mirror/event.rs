@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::spell::{Address, Bytes, CtTcpState, Spell, TcpState, Text};
-use super::{Conntrack, Detail, Drop, Event, Icmp, Packet, Route, TcpHeader};
+use super::{Conntrack, Detail, Drop, Event, Icmp, Packet, Refusal, Refuser, Route, TcpHeader};
 use crate::event::{self, HookId, IfIndex, Ktime, Netns};
 
 fn text(symbol: Option<&Arc<str>>) -> Option<String> {
@@ -144,6 +144,7 @@ impl From<&event::Detail> for Detail {
         match detail {
             Core::Seen(pass) => Self::Seen(Text(*pass)),
             Core::Dropped(drop) => Self::Dropped(drop.into()),
+            Core::Refused(refusal) => Self::Refused(refusal.into()),
             Core::IcmpSent(icmp) => Self::IcmpSent((*icmp).into()),
             Core::ResetSent => Self::ResetSent,
             Core::ResetReceived => Self::ResetReceived,
@@ -164,6 +165,13 @@ impl From<&event::Detail> for Detail {
                 pass: Text(*pass),
                 message: Text(Bytes(message.clone())),
             },
+            Core::Ruled(rule) => Self::Ruled {
+                family: rule.family.as_ref().to_owned(),
+                table: rule.table.as_ref().to_owned(),
+                chain: rule.chain.as_ref().to_owned(),
+                handle: rule.handle,
+                number: rule.number,
+            },
             Core::Unknown => Self::Unknown,
         }
     }
@@ -174,6 +182,7 @@ impl From<Detail> for event::Detail {
         match detail {
             Detail::Seen(pass) => Self::Seen(pass.0),
             Detail::Dropped(drop) => Self::Dropped(drop.into()),
+            Detail::Refused(refusal) => Self::Refused(refusal.into()),
             Detail::IcmpSent(icmp) => Self::IcmpSent(icmp.into()),
             Detail::ResetSent => Self::ResetSent,
             Detail::ResetReceived => Self::ResetReceived,
@@ -194,6 +203,19 @@ impl From<Detail> for event::Detail {
                 pass: pass.0,
                 message: message.0.0,
             },
+            Detail::Ruled {
+                family,
+                table,
+                chain,
+                handle,
+                number,
+            } => Self::Ruled(event::Ruled {
+                family: family.into(),
+                table: table.into(),
+                chain: chain.into(),
+                handle,
+                number,
+            }),
             Detail::Unknown => Self::Unknown,
         }
     }
@@ -231,6 +253,48 @@ impl From<Drop> for event::Drop {
                 error: route.error,
                 oif: route.oif.map(IfIndex),
             }),
+            refusal: None,
+        }
+    }
+}
+
+impl From<&event::Refusal> for Refusal {
+    fn from(refusal: &event::Refusal) -> Self {
+        use event::Refuser as Core;
+        Self {
+            hook: refusal.hook.0,
+            family: refusal.family.0,
+            by: match refusal.by {
+                Core::Unknown => Refuser::Unknown,
+                Core::Nft => Refuser::Nft,
+                Core::Legacy => Refuser::Legacy,
+                Core::Conntrack => Refuser::Conntrack,
+                Core::Confirm => Refuser::Confirm,
+                Core::Nat => Refuser::Nat,
+            },
+            table_family: refusal.table_family.map(|family| family.0),
+            table: text(refusal.table.as_ref()),
+            chain: text(refusal.chain.as_ref()),
+        }
+    }
+}
+
+impl From<Refusal> for event::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            hook: event::NfHook(refusal.hook),
+            family: event::NfFamily(refusal.family),
+            by: match refusal.by {
+                Refuser::Unknown => event::Refuser::Unknown,
+                Refuser::Nft => event::Refuser::Nft,
+                Refuser::Legacy => event::Refuser::Legacy,
+                Refuser::Conntrack => event::Refuser::Conntrack,
+                Refuser::Confirm => event::Refuser::Confirm,
+                Refuser::Nat => event::Refuser::Nat,
+            },
+            table_family: refusal.table_family.map(event::NfFamily),
+            table: symbol(refusal.table),
+            chain: symbol(refusal.chain),
         }
     }
 }

@@ -70,6 +70,10 @@ impl From<&inventory::Delta> for Delta {
                     })
                     .collect(),
             },
+            Core::MasqueradeConfig(config) => Self::MasqueradeConfig {
+                file: config.file.clone(),
+                exempt: config.exempt.iter().copied().map(Text).collect(),
+            },
             Core::Connections { netns, entries } => Self::Connections {
                 netns: netns.0,
                 entries: entries.iter().map(Into::into).collect(),
@@ -206,6 +210,12 @@ impl From<Delta> for inventory::Delta {
                 ifindex: IfIndex(ifindex),
                 programs: programs.into_iter().map(Into::into).collect(),
             },
+            Delta::MasqueradeConfig { file, exempt } => {
+                Self::MasqueradeConfig(inventory::MasqueradeConfig {
+                    file,
+                    exempt: exempt.into_iter().map(|network| network.0).collect(),
+                })
+            }
             Delta::Connections { netns, entries } => Self::Connections {
                 netns: Netns(netns),
                 entries: entries.into_iter().map(Into::into).collect(),

@@ -5,7 +5,7 @@ mod target;
 mod values;
 mod words;
 
-pub use values::protocol;
+pub use values::{protocol, protocol_name};
 
 use super::model::{Backend, Base, Chain, Counter, Family, Hook, Rule, RuleRef, Table};
 use words::{Words, split_rule};

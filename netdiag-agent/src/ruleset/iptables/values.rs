@@ -74,29 +74,42 @@ pub fn tcp_flags(list: &str) -> Option<u128> {
     })
 }
 
-/// Names as the tools print them.
+/// Names as the tools print them, each number's first; numbers of the IANA registry.
+const PROTOCOLS: &[(&str, u8)] = &[
+    ("icmp", 1),
+    ("igmp", 2),
+    ("ipencap", 4),
+    ("tcp", 6),
+    ("udp", 17),
+    ("dccp", 33),
+    ("ipv6", 41),
+    ("gre", 47),
+    ("esp", 50),
+    ("ah", 51),
+    ("ipv6-icmp", 58),
+    ("icmpv6", 58),
+    ("icmp6", 58),
+    ("ospf", 89),
+    ("pim", 103),
+    ("comp", 108),
+    ("ipcomp", 108),
+    ("vrrp", 112),
+    ("sctp", 132),
+    ("mh", 135),
+    ("mobility-header", 135),
+    ("udplite", 136),
+];
+
+/// The number of a protocol, given by name or as a number.
 pub fn protocol(name: &str) -> Option<u8> {
-    Some(match name {
-        "icmp" => 1,
-        "igmp" => 2,
-        "ipencap" => 4,
-        "tcp" => 6,
-        "udp" => 17,
-        "dccp" => 33,
-        "ipv6" => 41,
-        "gre" => 47,
-        "esp" => 50,
-        "ah" => 51,
-        "ipv6-icmp" | "icmpv6" | "icmp6" => 58,
-        "ospf" => 89,
-        "pim" => 103,
-        "comp" | "ipcomp" => 108,
-        "vrrp" => 112,
-        "sctp" => 132,
-        "mh" | "mobility-header" => 135,
-        "udplite" => 136,
-        number => number.parse().ok()?,
-    })
+    let named = PROTOCOLS.iter().find(|(known, _)| *known == name);
+    named.map_or_else(|| name.parse().ok(), |(_, number)| Some(*number))
+}
+
+/// The name of a protocol, where it has one here.
+pub fn protocol_name(number: u8) -> Option<&'static str> {
+    let named = PROTOCOLS.iter().find(|(_, known)| *known == number);
+    named.map(|(name, _)| *name)
 }
 
 pub fn bits(list: &str, bit: impl Fn(&str) -> Option<u128>) -> Option<u128> {

@@ -4,8 +4,7 @@ mod expr;
 mod statement;
 mod text;
 mod value;
-
-use std::collections::HashSet;
+pub mod wire;
 
 use serde_json::Value;
 
@@ -31,43 +30,35 @@ pub fn parse(json: &str) -> Result<Parsed, serde_json::Error> {
     let document: Value = serde_json::from_str(json)?;
     let mut parsed = Parsed::default();
     for object in objects(&document) {
-        let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
-            continue;
-        };
-        let understood = match kind.as_str() {
-            "table" => add_table(&mut parsed.tables, body),
-            "chain" => with_table(&mut parsed.tables, body, add_chain),
-            "set" => with_table(&mut parsed.tables, body, add_set),
-            "map" => with_table(&mut parsed.tables, body, add_map),
-            "rule" => with_table(&mut parsed.tables, body, add_rule),
-            // Limits, counters, helpers, flowtables: nothing a packet is asked.
-            _ => Some(()),
-        };
-        if understood.is_none() {
-            parsed.strange.push(object.to_string());
-        }
+        parsed.add(object);
     }
     Ok(parsed)
 }
 
-/// The tables that have chains, of `nft -j list chains`.
-///
-/// # Errors
-/// It is not JSON.
-pub fn tables(json: &str) -> Result<Vec<(Family, String)>, serde_json::Error> {
-    let document: Value = serde_json::from_str(json)?;
-    let mut seen = HashSet::new();
-    let named = objects(&document).iter().filter_map(|object| {
-        let chain = object.get("chain")?;
-        Some((
-            Family::from_name(str_of(chain, "family")?)?,
-            str_of(chain, "table")?.to_owned(),
-        ))
-    });
-    Ok(named.filter(|table| seen.insert(table.clone())).collect())
+impl Parsed {
+    /// One object of a listing, in its order.
+    pub fn add(&mut self, object: &Value) {
+        let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
+            return;
+        };
+        let tables = &mut self.tables;
+        let understood = match kind.as_str() {
+            "table" => add_table(tables, body),
+            "chain" => with_table(tables, body, add_chain),
+            "set" => with_table(tables, body, add_set),
+            "map" => with_table(tables, body, add_map),
+            "rule" => with_table(tables, body, add_rule),
+            // Limits, counters, helpers, flowtables: nothing a packet is asked.
+            _ => Some(()),
+        };
+        if understood.is_none() {
+            self.strange.push(object.to_string());
+        }
+    }
 }
 
-fn objects(document: &Value) -> &[Value] {
+/// The objects of a listing in nft's JSON.
+pub fn objects(document: &Value) -> &[Value] {
     document
         .get("nftables")
         .and_then(Value::as_array)

@@ -169,16 +169,3 @@ fn targets() {
     assert_eq!(entries[0].target, Target::Goto("blk".into()));
     assert_eq!(entries[0].text, "10.96.0.1 . tcp . 80");
 }
-
-#[test]
-fn tables_are_listed_once() {
-    let names = tables(EXPRESSIONS).unwrap();
-    let names: Vec<_> = names
-        .iter()
-        .map(|(family, name)| format!("{} {name}", family.name()))
-        .collect();
-    assert_eq!(
-        names,
-        ["inet corpfw", "netdev nd", "bridge br", "inet dormant0"]
-    );
-}

@@ -158,31 +158,13 @@ fn named(kind: Kind, word: &str) -> Option<u128> {
             "untracked" => ct::UNTRACKED,
             _ => return None,
         }),
-        Kind::CtStatus => bit_of(
-            word,
-            // enum ip_conntrack_status
-            &[
-                "expected",
-                "seen-reply",
-                "assured",
-                "confirmed",
-                "snat",
-                "dnat",
-                "seq-adjust",
-                "snat-done",
-                "dnat-done",
-                "dying",
-            ],
-        ),
+        Kind::CtStatus => bit_of(word, CT_STATUS),
         Kind::CtDirection => match word {
             "original" => Some(0),
             "reply" => Some(1),
             _ => None,
         },
-        Kind::TcpFlags => bit_of(
-            word,
-            &["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"],
-        ),
+        Kind::TcpFlags => bit_of(word, TCP_FLAGS),
         Kind::IcmpType => index_of(word, ICMP_TYPES),
         Kind::Icmp6Type => index_of(word, ICMP6_TYPES),
         Kind::AddressType => AddressType::from_name(word).map(|kind| kind as u128),
@@ -210,8 +192,25 @@ fn index_of(word: &str, names: &[(&str, u8)]) -> Option<u128> {
         .map(|(_, number)| u128::from(*number))
 }
 
+/// Names of bits, from the lowest, as nft prints them.
+pub const TCP_FLAGS: &[&str] = &["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"];
+
+/// `enum ip_conntrack_status`, as [`TCP_FLAGS`].
+pub const CT_STATUS: &[&str] = &[
+    "expected",
+    "seen-reply",
+    "assured",
+    "confirmed",
+    "snat",
+    "dnat",
+    "seq-adjust",
+    "snat-done",
+    "dnat-done",
+    "dying",
+];
+
 /// Spelt as nft prints them.
-const ICMP_TYPES: &[(&str, u8)] = &[
+pub const ICMP_TYPES: &[(&str, u8)] = &[
     ("echo-reply", 0),
     ("destination-unreachable", 3),
     ("source-quench", 4),
@@ -229,7 +228,7 @@ const ICMP_TYPES: &[(&str, u8)] = &[
     ("address-mask-reply", 18),
 ];
 
-const ICMP6_TYPES: &[(&str, u8)] = &[
+pub const ICMP6_TYPES: &[(&str, u8)] = &[
     ("destination-unreachable", 1),
     ("packet-too-big", 2),
     ("time-exceeded", 3),

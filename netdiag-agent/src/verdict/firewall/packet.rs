@@ -20,7 +20,11 @@ pub(super) fn facts(case: &Case<'_>, group: &DropGroup, hook: Hook) -> Option<Pa
 }
 
 /// Seen from the namespace the rules are in.
-pub(super) fn address_type(case: &Case<'_>, netns: Netns, address: IpAddr) -> Option<AddressType> {
+pub(in crate::verdict) fn address_type(
+    case: &Case<'_>,
+    netns: Netns,
+    address: IpAddr,
+) -> Option<AddressType> {
     if address.is_multicast() {
         return Some(AddressType::Multicast);
     }

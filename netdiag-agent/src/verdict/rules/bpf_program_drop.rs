@@ -2,7 +2,8 @@
 
 use super::{Page, Rule, death};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
+use crate::flow::record::DropGroup;
+use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Component, Confidence};
 
 #[derive(Debug)]
@@ -23,7 +24,10 @@ impl Rule for BpfProgramDrop {
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let found = case.death_of(|kind| kind == DropKind::Bpf)?;
+        let (found, confidence) = match case.death_of(|kind| kind == DropKind::Bpf) {
+            Some(found) => (found, Confidence::Proven),
+            None => (suspected(case)?, Confidence::Inferred),
+        };
         let group = found.group;
         let interface = group.ifname.as_deref().unwrap_or("DEVICE");
         let programs = match (group.spot.netns, group.spot.ifindex) {
@@ -33,7 +37,7 @@ impl Rule for BpfProgramDrop {
         let wanted = match group.drop.reason.as_deref() {
             Some("TC_EGRESS") => "egress",
             Some("TC_INGRESS") => "ingress",
-            _ => "xdp",
+            _ => at_tc(group).unwrap_or("xdp"),
         };
         let suspects: Vec<_> = programs
             .iter()
@@ -43,7 +47,10 @@ impl Rule for BpfProgramDrop {
             kind: "bpf_program".to_owned(),
             ..Component::default()
         };
-        let mut finding = death(self.cause(), found);
+        let mut finding = Finding {
+            confidence,
+            ..death(self.cause(), found)
+        };
         match suspects.as_slice() {
             [program] => {
                 component.name = Some(program.name.clone());
@@ -55,7 +62,7 @@ impl Rule for BpfProgramDrop {
                 ));
             }
             several => {
-                finding.confidence = Confidence::Proven;
+                finding.confidence = confidence;
                 for program in several {
                     finding = finding.suspect(
                         &program.name,
@@ -82,4 +89,29 @@ impl Rule for BpfProgramDrop {
         ];
         Some(finding.component(component).remedy(summary, commands))
     }
+}
+
+/// The direction of TC, where the kernel gives no reason and TC's part is inlined into these.
+fn at_tc(group: &DropGroup) -> Option<&'static str> {
+    let location = group.drop.location.as_deref()?;
+    if group.drop.reason.is_some() {
+        None
+    } else if location.starts_with("__netif_receive_skb") {
+        Some("ingress")
+    } else if location.starts_with("__dev_queue_xmit") {
+        Some("egress")
+    } else {
+        None
+    }
+}
+
+/// Freed where TC runs, for no reason given, at an interface that has a program there.
+fn suspected<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    let found = case.death_of(|kind| kind == DropKind::Other)?;
+    let wanted = at_tc(found.group)?;
+    let (netns, ifindex) = (found.group.spot.netns?, found.group.spot.ifindex?);
+    let mut programs = case.inventory.programs(netns, ifindex).iter();
+    programs
+        .any(|program| program.attach.contains(wanted))
+        .then_some(found)
 }

@@ -1,9 +1,11 @@
 //! `MARTIAN`: an address that cannot be real at this place.
 
-use super::{Page, Rule, death};
+use std::net::IpAddr;
+
+use super::{Page, Rule, death, unexplained_at_input_routing};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
-use crate::verdict::types::{Cause, Component};
+use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::types::{Cause, Component, Confidence};
 
 #[derive(Debug)]
 pub struct Martian;
@@ -16,14 +18,18 @@ impl Rule for Martian {
     fn page(&self) -> Page {
         Page {
             what_happened: "The packet's source or destination address is impossible at this interface: one of the node's own addresses, loopback, multicast or zero as source.",
-            how_we_know: "The kernel freed the packet with reason IP_LOCAL_SOURCE, IP_LOCALNET, IP_INVALID_SOURCE or IP_INVALID_DEST.",
+            how_we_know: "The kernel freed the packet with reason IP_LOCAL_SOURCE, IP_LOCALNET, IP_INVALID_SOURCE or IP_INVALID_DEST. Older kernels give no reason: then it is inferred from an impossible source of a packet freed where received packets are routed.",
             what_else: "Two machines with one address, a pod that kept an address the node now has, or NAT that rewrote to a loopback address.",
             what_to_do: "Look for the address on the node (`ip addr`); for DNAT to 127/8 set route_localnet on the interface.",
         }
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let found = case.death_of(|kind| kind == DropKind::Martian)?;
+        let (found, confidence) = match case.death_of(|kind| kind == DropKind::Martian) {
+            Some(found) => (found, Confidence::Proven),
+            // Without a reason the address itself has to tell.
+            None => (suspected(case)?, Confidence::Inferred),
+        };
         let tuple = found.group.packet.as_ref()?.tuple;
         let reason = found.group.drop.reason.as_deref().unwrap_or("");
         let (what, address) = if reason.ends_with("DEST") {
@@ -42,10 +48,27 @@ impl Rule for Martian {
             format!("ip addr show to {address}"),
             "sysctl -w net.ipv4.conf.all.log_martians=1".to_owned(),
         ];
-        Some(
-            death(self.cause(), found)
+        Some(Finding {
+            confidence,
+            ..death(self.cause(), found)
                 .component(component)
-                .remedy(summary, commands),
-        )
+                .remedy(summary, commands)
+        })
     }
+}
+
+/// Dropped where it was routed, for no reason given, with a source that cannot be.
+fn suspected<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    let found = unexplained_at_input_routing(case)?;
+    let source = found.group.packet.as_ref()?.tuple.src.ip();
+    is_impossible(case, found, source).then_some(found)
+}
+
+/// Loopback, multicast, zero, or an address of the very namespace that received the packet.
+pub(super) fn is_impossible(case: &Case<'_>, death: Death<'_>, source: IpAddr) -> bool {
+    let own = case
+        .inventory
+        .links()
+        .any(|link| Some(link.netns) == death.group.spot.netns && link.addresses.contains(&source));
+    own || source.is_loopback() || source.is_multicast() || source.is_unspecified()
 }

@@ -8,7 +8,9 @@ use crate::flow::Flow;
 use crate::flow::place::Leg;
 use crate::flow::record::{Direction, Sighting};
 use crate::inventory::NamespaceKind;
+use crate::ruleset::Owner;
 use crate::verdict::case::{Case, Finding};
+use crate::verdict::masquerade::{Masquerade, Named};
 use crate::verdict::types::{Cause, Component, Confidence, HopName, NatKind, Outcome};
 
 #[derive(Debug)]
@@ -22,8 +24,8 @@ impl Rule for MasqMissing {
     fn page(&self) -> Page {
         Page {
             what_happened: "The packet left the node with the pod's own address, although the node translates other connections of its pods to such destinations; the other side has no way back to a pod address.",
-            how_we_know: "It was seen at the uplink with the pod's source, untranslated and unanswered, while every other connection of a pod to the same kind of destination left by that uplink with a translated source.",
-            what_else: "A destination exempt on purpose (nonMasqueradeCIDRs, an IP pool without natOutgoing) looks the same; then it is the route back to the pods that is missing. A silent peer looks the same, too: this is inferred, never proven.",
+            how_we_know: "PROVEN where the NAT rules themselves show it: the packet, walked through POSTROUTING, meets one rule that lets this destination go while the node translates others, or one that had to translate it. INFERRED from the company it keeps: it was seen at the uplink with the pod's source, untranslated and unanswered, while every other connection of a pod to the same kind of destination left by that uplink with a translated source.",
+            what_else: "A destination exempt on purpose (nonMasqueradeCIDRs, an IP pool without natOutgoing) looks the same; then it is the route back to the pods that is missing. That a rule let it go is proven; that this is why nothing came back is not: the peer may be silent for reasons of its own.",
             what_to_do: "Look in the nat table's POSTROUTING (and IP-MASQ-AGENT, cali-nat-outgoing, CNI-*) for the rule that lets this destination out untranslated; take it out of the exemption, or give the other side a route to the pods.",
         }
     }
@@ -43,44 +45,123 @@ impl Rule for MasqMissing {
             .filter(|other| is_peer(case, other, left, to))
             .collect();
         let translated = peers.iter().filter(|peer| is_translated(peer)).count();
-        if translated == 0 || translated < peers.len() {
-            return None;
-        }
-        let source = case.flow.tuple.src.ip();
+        let alike = translated > 0 && translated == peers.len();
+        let masquerade = Masquerade::of(case);
+        let spared = masquerade.as_ref().and_then(Masquerade::spared);
+        let due = masquerade.as_ref().and_then(Masquerade::due);
+        let against_config = spared.as_ref().is_some_and(|rule| {
+            let config = case.inventory.masquerade_config();
+            rule.owner == Owner::IpMasqAgent && config.is_some_and(|config| !config.exempts(to))
+        });
         let uplink = left.ifname.as_deref().unwrap_or("the uplink");
-        let component = Component {
-            kind: "snat".to_owned(),
-            name: Some(uplink.to_owned()),
-            ..Component::default()
+        let mut finding = match (&spared, &due) {
+            (Some(rule), _) if alike || against_config => by_rule(self.cause(), rule),
+            (None, Some(rule)) => by_rule(self.cause(), rule),
+            _ if alike => by_peers(self.cause(), uplink),
+            _ => return None,
         };
-        let finding = Finding::new(Outcome::LeftNodeNoAnswer, self.cause(), Confidence::Inferred)
-            .component(component)
-            .evidence(
+        if alike {
+            finding = finding.evidence(
                 "conntrack",
                 None,
                 format!("{translated} other connection(s) of pods left by {uplink} translated, none untranslated"),
+            );
+        }
+        if against_config && let Some(config) = case.inventory.masquerade_config() {
+            finding = finding.evidence(
+                "ip_masq_agent",
+                None,
+                format!(
+                    "{} does not name {to} among nonMasqueradeCIDRs",
+                    config.file
+                ),
+            );
+        }
+        let source = case.flow.tuple.src.ip();
+        if spared.is_none() && due.is_none() {
+            finding = finding.suspect("masquerade_exemption", format!("a rule lets {to} out of {uplink} before MASQUERADE or SNAT; the nat table's counters decide"));
+        }
+        finding = finding
+            .suspect(
+                "return_route",
+                format!(
+                    "if {to} is exempt on purpose, the other side needs a route back to {source}"
+                ),
             )
-            .suspect("masquerade_exemption", format!("a rule lets {to} out of {uplink} before MASQUERADE or SNAT; the nat table's counters decide"))
-            .suspect("return_route", format!("if {to} is exempt on purpose, the other side needs a route back to {source}"))
-            .suspect("dead_peer", format!("{to} may be down; a trace or capture there decides"));
-        let tool = if source.is_ipv6() {
-            "ip6tables"
-        } else {
-            "iptables"
-        };
-        let commands = [
-            format!("{tool} -t nat -nvL POSTROUTING --line-numbers"),
+            .suspect(
+                "dead_peer",
+                format!("{to} may be down; a trace or capture there decides"),
+            );
+        let left = format!("{source} left by {uplink} untranslated towards {to}");
+        Some(remedy(
+            finding,
+            &left,
+            spared.as_ref(),
+            due.as_ref(),
+            (source, to),
+        ))
+    }
+}
+
+fn by_rule(cause: Cause, rule: &Named) -> Finding {
+    Finding::new(Outcome::LeftNodeNoAnswer, cause, Confidence::Proven)
+        .component(rule.component.clone())
+        .evidence("nat_rules", None, rule.place.clone())
+}
+
+fn by_peers(cause: Cause, uplink: &str) -> Finding {
+    let component = Component {
+        kind: "snat".to_owned(),
+        name: Some(uplink.to_owned()),
+        ..Component::default()
+    };
+    Finding::new(Outcome::LeftNodeNoAnswer, cause, Confidence::Inferred).component(component)
+}
+
+fn remedy(
+    finding: Finding,
+    left: &str,
+    spared: Option<&Named>,
+    due: Option<&Named>,
+    (source, to): (IpAddr, IpAddr),
+) -> Finding {
+    let tool = if to.is_ipv6() {
+        "ip6tables"
+    } else {
+        "iptables"
+    };
+    let look = format!("{tool} -t nat -nvL POSTROUTING --line-numbers");
+    match (spared, due) {
+        (Some(rule), _) => {
+            let what = rule.destinations.clone().unwrap_or_else(|| to.to_string());
+            let how = match rule.owner {
+                Owner::IpMasqAgent => {
+                    format!("take {what} out of nonMasqueradeCIDRs of ip-masq-agent")
+                }
+                Owner::Plain => format!("take {what} out of the exemption"),
+                owner => format!("take {what} out of what {} exempts", owner.name()),
+            };
+            let mut commands = rule.undo.clone();
+            if rule.owner == Owner::IpMasqAgent {
+                commands.push("kubectl -n kube-system edit configmap ip-masq-agent".to_owned());
+            }
+            commands.push(look);
+            finding.remedy(format!("{left}: {}; {how}", rule.place), commands)
+        }
+        (None, Some(rule)) => finding.remedy(
             format!(
+                "{left} although {}: the connection is older than the rule, or is not tracked",
+                rule.place
+            ),
+            [format!("conntrack -D -d {to}"), look],
+        ),
+        (None, None) => {
+            let back = format!(
                 "{} route get {to} from {source} # on the other side: the way back",
                 ip(to)
-            ),
-        ];
-        Some(finding.remedy(
-            format!(
-                "{source} left by {uplink} untranslated towards {to}: SNAT seems to be missing"
-            ),
-            commands,
-        ))
+            );
+            finding.remedy(format!("{left}: SNAT seems to be missing"), [look, back])
+        }
     }
 }
 

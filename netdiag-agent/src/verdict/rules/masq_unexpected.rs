@@ -1,8 +1,10 @@
-//! `MASQ_UNEXPECTED`: one pod of this node reaches another under a translated source.
+//! `MASQ_UNEXPECTED`: a pod is seen under a translated source where it should not be.
 
 use super::{Page, Remark, Rule};
 use crate::inventory::NamespaceKind;
+use crate::ruleset::Owner;
 use crate::verdict::case::{Case, Finding};
+use crate::verdict::masquerade::Masquerade;
 use crate::verdict::types::{Cause, NatKind};
 
 #[derive(Debug)]
@@ -16,8 +18,8 @@ impl Rule for MasqUnexpected {
     fn page(&self) -> Page {
         Page {
             what_happened: "The connection works, but the other pod sees an address of the node instead of the pod's: network policies and access logs take it for the node.",
-            how_we_know: "Both ends are pods of this node, and the connection's conntrack entry has a translated source. Pods are meant to reach each other without SNAT; a pod that reaches itself through a Service is the one exception.",
-            what_else: "kube-proxy with --masquerade-all does this on purpose. Whether a destination beyond this node should have been exempt is not known from packets and is not claimed.",
+            how_we_know: "Both ends are pods of this node, and the connection's conntrack entry has a translated source; the NAT rules it meets name the one that did it. Pods are meant to reach each other without SNAT; a pod that reaches itself through a Service is the one exception.",
+            what_else: "kube-proxy with --masquerade-all does this on purpose. Of a destination beyond this node it is said only where the node holds ip-masq-agent's configuration, and that exempts it.",
             what_to_do: "Exempt the pod network from MASQUERADE: nonMasqueradeCIDRs of ip-masq-agent, --cluster-cidr of kube-proxy, or the CNI plugin's own setting.",
         }
     }
@@ -29,25 +31,55 @@ impl Rule for MasqUnexpected {
 
     fn remark(&self, case: &Case<'_>) -> Option<Remark> {
         let nat = case.flow.nat.iter().find(|nat| nat.kind == NatKind::Snat)?;
-        let (from, to) = (case.initiator()?, case.responder()?);
-        let pods = from.kind == NamespaceKind::Pod && to.kind == NamespaceKind::Pod;
-        if !pods || from.netns == to.netns || nat.before.ip() == nat.after.ip() {
+        let from = case.initiator()?;
+        if from.kind != NamespaceKind::Pod || nat.before.ip() == nat.after.ip() {
             return None;
         }
         let (before, after) = (nat.before.ip(), nat.after.ip());
+        let to = case.responder_address();
+        let caveat = match case.responder() {
+            Some(responder)
+                if responder.kind == NamespaceKind::Pod && responder.netns != from.netns =>
+            {
+                format!(
+                    "the other pod sees {after} instead of {before}: SNAT between two pods of this node"
+                )
+            }
+            None => {
+                let config = case.inventory.masquerade_config()?;
+                config.exempts(to).then(|| {
+                    format!(
+                        "{to} sees {after} instead of {before}, although {} exempts it",
+                        config.file
+                    )
+                })?
+            }
+            Some(_) => return None,
+        };
+        let rule = Masquerade::of(case).and_then(|masquerade| masquerade.translated());
         let tool = if before.is_ipv6() {
             "ip6tables"
         } else {
             "iptables"
         };
+        let exempt = format!(
+            "exempt {to} and its network from the SNAT that makes {before} appear as {after}"
+        );
+        let how = match &rule {
+            Some(rule) if rule.owner == Owner::IpMasqAgent => {
+                format!(
+                    "{}: {exempt}, in nonMasqueradeCIDRs of ip-masq-agent",
+                    rule.place
+                )
+            }
+            Some(rule) => format!("{}: {exempt}", rule.place),
+            None => exempt,
+        };
         Some(Remark {
             cause: self.cause(),
-            caveat: format!(
-                "the other pod sees {after} instead of {before}: SNAT between two pods of this node"
-            ),
-            summary: format!(
-                "exempt the pod network from the SNAT that makes {before} appear as {after}"
-            ),
+            caveat,
+            component: rule.map(|rule| rule.component),
+            summary: how,
             commands: vec![format!("{tool} -t nat -nvL POSTROUTING --line-numbers")],
         })
     }

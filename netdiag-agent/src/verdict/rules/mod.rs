@@ -38,10 +38,11 @@ mod ttl_expired;
 mod tunnel_drop;
 mod unknown;
 
-use crate::flow::record::Direction;
+use crate::flow::drops::DropKind;
+use crate::flow::record::{Direction, DropGroup};
 use crate::inventory::{Namespace, NamespaceKind};
 use crate::verdict::case::{Case, Death, Finding};
-use crate::verdict::types::{Cause, Confidence, Outcome};
+use crate::verdict::types::{Cause, Component, Confidence, Outcome};
 
 /// Finds one cause, and explains it.
 pub trait Rule: Sync + std::fmt::Debug {
@@ -64,6 +65,8 @@ pub trait Rule: Sync + std::fmt::Debug {
 pub struct Remark {
     pub cause: Cause,
     pub caveat: String,
+    /// The rule or thing behind it, where it is known.
+    pub component: Option<Component>,
     pub summary: String,
     pub commands: Vec<String>,
 }
@@ -135,6 +138,54 @@ fn death(cause: Cause, death: Death<'_>) -> Finding {
         drop: Some(death.index),
         ..Finding::new(outcome, cause, Confidence::Proven)
     }
+}
+
+/// A drop where received packets are routed, by a kernel that gives no reason there: several checks end in one function.
+fn unexplained_at_input_routing<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    let found = case.death_of(|kind| kind == DropKind::Other)?;
+    let location = found.group.drop.location.as_deref()?;
+    INPUT_ROUTING
+        .iter()
+        .any(|function| location.starts_with(function))
+        .then_some(found)
+}
+
+/// A drop where a socket receives, by a kernel that gives no reason there: most of what ends there has been delivered, but
+/// a SYN that is followed by silence has not.
+fn unexplained_at_socket<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    if case.answered() || case.reset().is_some() {
+        return None;
+    }
+    let is_udp = |location: &str| location.starts_with("udp") || location.starts_with("__udp");
+    let datagram = case.death_of(|kind| kind == DropKind::Other);
+    let datagram =
+        datagram.filter(|death| death.group.drop.location.as_deref().is_some_and(is_udp));
+    if datagram.is_some() {
+        return datagram;
+    }
+    if !case.ending && !case.deadline_passed() {
+        return None;
+    }
+    let is_syn = |group: &DropGroup| {
+        let tcp = group.packet.as_ref().and_then(|packet| packet.tcp);
+        let location = group.drop.location.as_deref().unwrap_or_default();
+        tcp.is_some_and(|tcp| tcp.flags.is_syn())
+            && (location.starts_with("tcp_v4_rcv") || location.starts_with("tcp_v6_rcv"))
+    };
+    let mut drops = case.flow.drops.iter().enumerate();
+    drops
+        .find(|(_, group)| is_syn(group))
+        .map(|(index, group)| Death { index, group })
+}
+
+const INPUT_ROUTING: [&str; 3] = ["ip_rcv_finish", "ip_route_input", "br_validate_ip"];
+
+/// How much a counter of the namespace of the drop has moved; `None` when it has not.
+fn counted(case: &Case<'_>, death: Death<'_>, name: &str) -> Option<u64> {
+    let netns = death.group.spot.netns?;
+    case.inventory
+        .counter_delta(netns, name)
+        .filter(|delta| *delta > 0)
 }
 
 /// Destination of the dropped packet, for words and commands.

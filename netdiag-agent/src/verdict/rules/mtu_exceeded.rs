@@ -1,8 +1,9 @@
 //! `MTU_EXCEEDED`: too big for the way out, and not to be fragmented.
 
 use super::{Page, Rule, death, ip, towards};
+use crate::event::{IcmpKind, Span};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Component};
 
 #[derive(Debug)]
@@ -23,7 +24,9 @@ impl Rule for MtuExceeded {
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let found = case.death_of(|kind| kind == DropKind::TooBig)?;
+        let found = case
+            .death_of(|kind| kind == DropKind::TooBig)
+            .or_else(|| complained_of(case))?;
         let len = found.group.packet.as_ref()?.len;
         let to = towards(case, found);
         let uplink = case
@@ -50,4 +53,27 @@ impl Rule for MtuExceeded {
                 .remedy(summary, commands),
         )
     }
+}
+
+/// Freed where it was forwarded, for no reason given, in the moment this node told its sender that it is too big.
+fn complained_of<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    let found = case.death_of(|kind| kind == DropKind::Other)?;
+    let group = found.group;
+    let forwarding = group.drop.location.as_deref().is_some_and(|location| {
+        location.starts_with("ip_forward") || location.starts_with("ip6_forward")
+    });
+    let told = case.flow.errors.iter().any(|error| {
+        let near =
+            error.first.plus(MOMENT) >= group.first && group.last.plus(MOMENT) >= error.first;
+        near && error.about == group.direction && is_too_big(error.kind, case.flow.tuple.is_ipv6())
+    });
+    (forwarding && told).then_some(found)
+}
+
+/// Between the drop and the sight of the answer.
+const MOMENT: Span = Span::millis(30);
+
+/// "Fragmentation needed" (RFC 792) and "packet too big" (RFC 4443 §3.2).
+const fn is_too_big(icmp: IcmpKind, v6: bool) -> bool {
+    matches!((v6, icmp.kind, icmp.code), (false, 3, 4) | (true, 2, _))
 }

@@ -6,6 +6,7 @@ use super::{Page, Rule};
 use crate::event::Proto;
 use crate::flow::record::Direction;
 use crate::verdict::case::{Case, Finding};
+use crate::verdict::masquerade::Masquerade;
 use crate::verdict::types::{Cause, Confidence, NatKind, Outcome};
 
 #[derive(Debug)]
@@ -96,6 +97,15 @@ fn suspects(case: &Case<'_>, mut finding: Finding, source: IpAddr, destination: 
         finding = finding.suspect(
             "return_route",
             format!("the packet left with the pod's own address {source}: the other side needs a route back to it, or SNAT is missing here"),
+        );
+    }
+    if untranslated && let Some(rule) = Masquerade::of(case).and_then(|m| m.spared()) {
+        finding = finding.suspect(
+            "masquerade_exemption",
+            format!(
+                "{}; if the other side knows no way back to pods, that is why",
+                rule.place
+            ),
         );
     }
     if !alive {

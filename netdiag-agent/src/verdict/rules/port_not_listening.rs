@@ -1,9 +1,9 @@
 //! `PORT_NOT_LISTENING`: nothing listens at the port, on this node.
 
-use super::{Page, Rule};
+use super::{Page, Rule, unexplained_at_socket};
 use crate::event::{Netns, Proto};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::{Case, Death, Finding};
 use crate::verdict::types::{Cause, Component, Confidence, HopName, NatKind, Outcome};
 
 #[derive(Debug)]
@@ -27,11 +27,20 @@ impl Rule for PortNotListening {
         if case.established() || case.answered() {
             return None;
         }
-        let no_socket = case.death_of(|kind| kind == DropKind::NoSocket);
-        let by_reset = case.reset().filter(|reset| reset.spot.is_none());
-        let netns = no_socket
-            .map(|death| death.group.spot.netns)
-            .or_else(|| by_reset.map(|reset| reset.netns))?;
+        let no_socket = case
+            .death_of(|kind| kind == DropKind::NoSocket)
+            .or_else(|| told_unreachable(case));
+        // Kernels that report no reset for want of a socket let it be seen on its way; a firewall can make one as well.
+        let by_reset = case
+            .reset()
+            .filter(|reset| reset.spot.is_none() || case.responder().is_some());
+        let relayed = no_socket.is_none() && by_reset.is_some_and(|reset| reset.spot.is_some());
+        let netns = no_socket.map(|death| death.group.spot.netns).or_else(|| {
+            by_reset.map(|reset| match reset.spot {
+                None => reset.netns,
+                Some(_) => case.responder().map(|namespace| namespace.netns),
+            })
+        })?;
         if no_socket.is_none() && case.death().is_some() {
             return None;
         }
@@ -56,11 +65,13 @@ impl Rule for PortNotListening {
             ..Finding::new(Outcome::Refused, self.cause(), Confidence::Proven)
         };
         if let Some(reset) = by_reset {
-            finding = finding.evidence(
-                "tp_btf:tcp_send_reset",
-                Some(reset.count),
-                "RST sent by this node's TCP",
-            );
+            let (source, what) = if relayed {
+                finding.confidence = Confidence::Inferred;
+                ("tc", "RST that comes from there")
+            } else {
+                ("tp_btf:tcp_send_reset", "RST sent by this node's TCP")
+            };
+            finding = finding.evidence(source, Some(reset.count), what);
         }
         if let Some(error) = case.icmp_refusal() {
             finding = finding.evidence("tp_btf:icmp_send", Some(error.count), "port unreachable");
@@ -89,4 +100,15 @@ fn listening(case: &Case<'_>, netns: Netns, proto: Proto) -> Vec<String> {
         .map(|socket| socket.address.to_string())
         .take(16)
         .collect()
+}
+
+/// A datagram freed by UDP for no reason given, in the moment its sender was told that the port is unreachable.
+fn told_unreachable<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    let found = unexplained_at_socket(case)?;
+    let told = case.icmp_refusal()?.kind;
+    let port = match case.flow.tuple.is_ipv6() {
+        false => (3, 3),
+        true => (1, 4),
+    };
+    ((told.kind, told.code) == port).then_some(found)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Page, Rule, death};
-use crate::event::{CtStatus, Tuple};
+use crate::event::{CtStatus, Refuser, Tuple};
 use crate::flow::drops::DropKind;
 use crate::flow::record::DropGroup;
 use crate::verdict::case::{Case, Finding};
@@ -20,7 +20,7 @@ impl Rule for SnatPortsExhausted {
     fn page(&self) -> Page {
         Page {
             what_happened: "The node's SNAT or MASQUERADE gave the connection a source port that another connection to the same destination already has; the entry could not be inserted and the packet was dropped.",
-            how_we_know: "The packet was dropped in POSTROUTING already translated, with a conntrack entry that is not confirmed, while the namespace's `insert_failed` counter rose; again and again, or for several connections to one destination. Who holds the ports is read from the conntrack table.",
+            how_we_know: "The packet was dropped in POSTROUTING already translated, with a conntrack entry that is not confirmed, while the namespace's `insert_failed` counter rose; again and again, or for several connections to one destination. Who holds the ports is read from the conntrack table. With kprobes the failed insertion itself is seen, packet by packet.",
             what_else: "A single such drop is a race of two packets (two DNS queries from one socket, say) and heals by itself; only repetition is exhaustion.",
             what_to_do: "Widen the port range of the SNAT rule, add source addresses, use --random-fully, pool connections, or exempt the destination from SNAT.",
         }
@@ -32,7 +32,13 @@ impl Rule for SnatPortsExhausted {
             .inventory
             .counter_delta(found.group.spot.netns?, "conntrack.insert_failed")
             .unwrap_or(0);
-        if !is_clash(found.group) || failed == 0 {
+        let refuser = found.group.drop.refusal.as_ref().map(|refusal| refusal.by);
+        let inserting = match refuser {
+            Some(Refuser::Confirm) => true,
+            Some(Refuser::Unknown) | None => failed > 0,
+            Some(_) => false,
+        };
+        if !is_clash(found.group) || !inserting {
             return None;
         }
         let source = found.group.packet.as_ref()?.tuple.src.ip();
@@ -52,8 +58,10 @@ impl Rule for SnatPortsExhausted {
         let tuple = found.group.packet.as_ref()?.tuple;
         let mut finding = death(self.cause(), found)
             .component(component)
-            .counter("conntrack.insert_failed", failed)
             .remedy(summary, commands);
+        if failed > 0 {
+            finding = finding.counter("conntrack.insert_failed", failed);
+        }
         let ports = held_ports(case, &tuple);
         if !ports.is_empty() {
             let list = ports

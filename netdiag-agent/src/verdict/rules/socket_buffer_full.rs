@@ -1,9 +1,10 @@
 //! `SOCKET_BUFFER_FULL`: the receiver does not read fast enough.
 
-use super::{Page, Rule, death};
+use super::{Page, Rule, counted, death, unexplained_at_socket};
+use crate::event::Proto;
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
-use crate::verdict::types::{Cause, Component};
+use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::types::{Cause, Component, Confidence};
 
 #[derive(Debug)]
 pub struct SocketBufferFull;
@@ -23,7 +24,10 @@ impl Rule for SocketBufferFull {
     }
 
     fn judge(&self, case: &Case<'_>) -> Option<Finding> {
-        let found = case.death_of(|kind| kind == DropKind::SocketBuffer)?;
+        let (found, confidence) = match case.death_of(|kind| kind == DropKind::SocketBuffer) {
+            Some(found) => (found, Confidence::Proven),
+            None => (suspected(case)?, Confidence::Inferred),
+        };
         let socket = found.group.packet.as_ref()?.tuple.dst;
         let component = Component {
             kind: "socket".to_owned(),
@@ -45,6 +49,26 @@ impl Rule for SocketBufferFull {
                 "",
             );
         }
-        Some(finding)
+        if let Some(delta) = counted(case, found, counter(case)) {
+            finding = finding.counter(counter(case), delta);
+        }
+        Some(Finding {
+            confidence,
+            ..finding
+        })
     }
+}
+
+const fn counter(case: &Case<'_>) -> &'static str {
+    if case.flow.tuple.is_ipv6() {
+        "Udp6.RcvbufErrors"
+    } else {
+        "Udp.RcvbufErrors"
+    }
+}
+
+/// Freed by the receiver for no reason given, while its namespace counted a full buffer.
+fn suspected<'a>(case: &Case<'a>) -> Option<Death<'a>> {
+    let found = unexplained_at_socket(case).filter(|_| case.flow.tuple.proto == Proto::UDP)?;
+    counted(case, found, counter(case)).map(|_| found)
 }

@@ -1,0 +1,82 @@
+//! Giving up every privilege that is not needed.
+//!
+//! | kept | for |
+//! |---|---|
+//! | `BPF`, `PERFMON` | loading programs that read kernel memory, and reading their maps |
+//! | `NET_ADMIN` | attaching to interfaces; netfilter's rules and conntrack's table by netlink |
+//! | `SYS_PTRACE` | `/proc/PID/ns/net` of processes of other users |
+//! | `SYSLOG` | addresses in `/proc/kallsyms`: from them, the netfilter hook of a drop |
+//! | `SYS_ADMIN` | `setns` into another network namespace, which demands it in the user namespace that owns the target |
+//!
+//! Without `SYS_ADMIN` the node's own namespace is observed all the same; pods' namespaces are known by number only.
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// What a trace may need in its whole life.
+const KEPT: [Capability; 6] = [
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_SYSLOG,
+    Capability::CAP_SYS_ADMIN,
+];
+
+/// Whom it concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This process. A command it starts as root has root's privileges again.
+    Process,
+    /// This process and all it will ever start.
+    Tree,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("give up capabilities: {0}")]
+pub struct Error(String);
+
+/// What is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept(Vec<Capability>);
+
+impl Kept {
+    /// Other network namespaces can be entered.
+    pub fn can_enter_namespaces(&self) -> bool {
+        self.0.contains(&Capability::CAP_SYS_ADMIN)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(ToString::to_string)
+    }
+}
+
+/// Drops what is not in [`KEPT`]. Capabilities belong to threads: call it before there are others.
+pub fn limit(scope: Scope) -> Result<Kept, Error> {
+    let failed = |error: caps::errors::CapsError| Error(error.to_string());
+    let wanted: CapsHashSet = KEPT.into_iter().collect();
+    let held = |set| caps::read(None, set).map_err(failed);
+    let within = |set| -> Result<CapsHashSet, Error> {
+        Ok(held(set)?.intersection(&wanted).copied().collect())
+    };
+    if scope == Scope::Tree {
+        // The bounding set can only be reduced with CAP_SETPCAP; where that is missing, what follows is enough.
+        if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).map_err(failed)? {
+            for surplus in held(CapSet::Bounding)?.difference(&wanted) {
+                caps::drop(None, CapSet::Bounding, *surplus).map_err(failed)?;
+            }
+        }
+        nix::sys::prctl::set_no_new_privs().map_err(|errno| Error(errno.to_string()))?;
+    }
+    let (effective, permitted, inheritable) = (
+        within(CapSet::Effective)?,
+        within(CapSet::Permitted)?,
+        within(CapSet::Inheritable)?,
+    );
+    // In this order none of the sets is ever asked to exceed another.
+    caps::set(None, CapSet::Inheritable, &inheritable).map_err(failed)?;
+    caps::set(None, CapSet::Effective, &effective).map_err(failed)?;
+    caps::set(None, CapSet::Permitted, &permitted).map_err(failed)?;
+    let left = KEPT.into_iter().filter(|kept| effective.contains(kept));
+    Ok(Kept(left.collect()))
+}
