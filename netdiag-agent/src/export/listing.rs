@@ -87,9 +87,9 @@ pub fn table(rows: &[Row], style: Style) -> String {
 
 fn transport(l4: Option<&L4>) -> (&'static str, Option<(u16, u16)>) {
     match l4 {
-        Some(L4::Tcp(tcp)) => ("tcp", Some((tcp.source_port, tcp.destination_port))),
-        Some(L4::Udp(udp)) => ("udp", Some((udp.source_port, udp.destination_port))),
-        Some(L4::Sctp(sctp)) => ("sctp", Some((sctp.source_port, sctp.destination_port))),
+        Some(L4::Tcp(tcp)) => ("tcp", tcp.source_port.zip(tcp.destination_port)),
+        Some(L4::Udp(udp)) => ("udp", udp.source_port.zip(udp.destination_port)),
+        Some(L4::Sctp(sctp)) => ("sctp", sctp.source_port.zip(sctp.destination_port)),
         Some(L4::Icmpv4(_)) => ("icmp", None),
         Some(L4::Icmpv6(_)) => ("icmpv6", None),
         None => ("", None),

@@ -100,7 +100,12 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
             DropKind::Bpf
         }
         // Raw sockets and ping sockets are offered copies; what is freed then is a copy nobody wanted.
-        "NO_SOCKET" if drop.location.as_deref().is_some_and(|at| is(at, "ping_rcv")) => {
+        "NO_SOCKET"
+            if drop
+                .location
+                .as_deref()
+                .is_some_and(|at| is(at, "ping_rcv")) =>
+        {
             DropKind::Benign
         }
         "NO_SOCKET" => DropKind::NoSocket,
