@@ -294,7 +294,7 @@ impl Objects {
             }
         };
         let unknown = wire::decode(*family, &messages, interfaces, &mut |object| {
-            self.add(&object)
+            self.add(&object);
         });
         match unknown {
             Some(chains) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::spell::{Spell, Text};
 use super::{Delta, Listener, Listing, Peer, Program};
 use crate::event::{HookId, IfIndex, Ktime, Netns};
+use crate::inventory::cluster::Network;
 use crate::{inventory, ruleset};
 
 impl From<&inventory::Delta> for Delta {
@@ -210,12 +211,7 @@ impl From<Delta> for inventory::Delta {
                 ifindex: IfIndex(ifindex),
                 programs: programs.into_iter().map(Into::into).collect(),
             },
-            Delta::MasqueradeConfig { file, exempt } => {
-                Self::MasqueradeConfig(inventory::MasqueradeConfig {
-                    file,
-                    exempt: exempt.into_iter().map(|network| network.0).collect(),
-                })
-            }
+            Delta::MasqueradeConfig { file, exempt } => masquerade(file, exempt),
             Delta::Connections { netns, entries } => Self::Connections {
                 netns: Netns(netns),
                 entries: entries.into_iter().map(Into::into).collect(),
@@ -226,6 +222,11 @@ impl From<Delta> for inventory::Delta {
             },
         }
     }
+}
+
+fn masquerade(file: String, exempt: Vec<Text<Network>>) -> inventory::Delta {
+    let exempt = exempt.into_iter().map(|network| network.0).collect();
+    inventory::Delta::MasqueradeConfig(inventory::MasqueradeConfig { file, exempt })
 }
 
 impl From<Listener> for inventory::Listener {

@@ -19,7 +19,7 @@ impl Rule for MasqUnexpected {
         Page {
             what_happened: "The connection works, but the other pod sees an address of the node instead of the pod's: network policies and access logs take it for the node.",
             how_we_know: "Both ends are pods of this node, and the connection's conntrack entry has a translated source; the NAT rules it meets name the one that did it. Pods are meant to reach each other without SNAT; a pod that reaches itself through a Service is the one exception.",
-            what_else: "kube-proxy with --masquerade-all does this on purpose. Of a destination beyond this node it is said only where the node holds ip-masq-agent's configuration, and that exempts it.",
+            what_else: "kube-proxy with --masquerade-all does this on purpose. Of a destination beyond this node it is said only where ip-masq-agent's configuration is known and exempts it.",
             what_to_do: "Exempt the pod network from MASQUERADE: nonMasqueradeCIDRs of ip-masq-agent, --cluster-cidr of kube-proxy, or the CNI plugin's own setting.",
         }
     }
