@@ -35,7 +35,11 @@ pub fn outcomes(attempts: &[Attempt], verdicts: &[Value]) -> Vec<Outcome> {
 }
 
 fn outcome(attempt: &Attempt, verdicts: &[Value]) -> Option<Outcome> {
+    // Where no cause will do as well, or only that none is known, there is nothing to prove.
     let cause = *attempt.expect.causes.first()?;
+    if matches!(cause, "" | "UNKNOWN") {
+        return None;
+    }
     let verdict = check::about(attempt, verdicts)?;
     let named = check::text(verdict, "/cause") == cause;
     let confidence = check::text(verdict, "/confidence");

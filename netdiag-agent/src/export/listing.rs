@@ -23,12 +23,12 @@ impl Row {
     pub fn of(verdict: &FlowVerdict, style: Style) -> Self {
         let (proto, ports) = transport(verdict.l4.as_ref());
         let source = end(
-            &verdict.source,
+            name(&verdict.source),
             verdict.ip.source,
             ports.map(|ports| ports.0),
         );
         let destination = end(
-            &verdict.destination,
+            cluster_name(&verdict.destination),
             verdict.ip.destination,
             ports.map(|ports| ports.1),
         );
@@ -97,8 +97,8 @@ fn transport(l4: Option<&L4>) -> (&'static str, Option<(u16, u16)>) {
 }
 
 /// By name where there is one.
-fn end(endpoint: &Endpoint, address: IpAddr, port: Option<u16>) -> String {
-    match (name(endpoint), port) {
+fn end(name: Option<String>, address: IpAddr, port: Option<u16>) -> String {
+    match (name, port) {
         (Some(name), Some(port)) => format!("{name}:{port}"),
         (Some(name), None) => name,
         (None, Some(port)) => SocketAddr::new(address, port).to_string(),
@@ -107,6 +107,14 @@ fn end(endpoint: &Endpoint, address: IpAddr, port: Option<u16>) -> String {
 }
 
 fn name(endpoint: &Endpoint) -> Option<String> {
+    cluster_name(endpoint)
+        .or_else(|| endpoint.netns.clone())
+        .or_else(|| endpoint.node_name.clone())
+        .or_else(|| endpoint.host.then(|| "node".to_owned()))
+}
+
+/// What the cluster calls it.
+fn cluster_name(endpoint: &Endpoint) -> Option<String> {
     if let Some(service) = &endpoint.service {
         return Some(format!("svc {}/{}", service.namespace, service.name));
     }
@@ -114,10 +122,7 @@ fn name(endpoint: &Endpoint) -> Option<String> {
         let namespace = endpoint.namespace.as_ref();
         return Some(namespace.map_or_else(|| pod.clone(), |space| format!("{space}/{pod}")));
     }
-    let netns = endpoint.netns.clone();
-    netns
-        .or_else(|| endpoint.node_name.clone())
-        .or_else(|| endpoint.host.then(|| "node".to_owned()))
+    None
 }
 
 fn died(verdict: &FlowVerdict, style: Style) -> String {

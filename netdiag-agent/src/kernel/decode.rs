@@ -83,7 +83,7 @@ pub fn decode(bytes: &[u8], names: &mut Names) -> Event {
         at: Ktime(record.ktime),
         cpu: record.cpu,
         hook,
-        place: place(&record, hook, names),
+        place: place(&record, names),
         packet: packet(&record, hook, bytes),
         conntrack: conntrack(&record),
         detail: hook.map_or(Detail::Unknown, |hook| detail(hook, &record, bytes, names)),
@@ -107,11 +107,8 @@ impl Wire for DnsRecord {}
 impl Wire for Snap {}
 impl Wire for NetfilterRecord {}
 
-fn place(record: &Record, hook: Option<HookId>, names: &Names) -> Place {
-    // IPv4 lookups for packets on their way do not tell their namespace; the same index means another interface elsewhere.
-    let known = (hook != Some(HookId::FibTableLookup))
-        .then(|| names.interfaces.get(&record.ifindex))
-        .flatten();
+fn place(record: &Record, names: &Names) -> Place {
+    let known = names.interfaces.get(&record.ifindex);
     let netns = match record.netns {
         0 => known.map(|(netns, _)| *netns),
         inum => Some(Netns(inum)),

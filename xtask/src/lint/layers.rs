@@ -67,7 +67,11 @@ const LAYERS: &[Layer] = &[
         "engine",
         &["event", "flow", "inventory", "ruleset", "verdict"],
     ),
-    edge("identity", &["event", "inventory", "ruleset"]),
+    // The kernel's rules come over netlink in the words nft itself uses.
+    edge(
+        "identity",
+        &["event", "inventory", "ruleset", "ruleset::nft"],
+    ),
     // A source sends inputs.
     edge("kernel", &["engine", "event", "inventory"]),
     edge("check", &["event", "inventory", "ruleset", "verdict"]),

@@ -21,7 +21,8 @@ fn rank(typed: &str, name: &str) -> Option<usize> {
         return None;
     }
     let slips = distance(typed, name);
-    if slips <= 1 + typed.chars().count() / 4 {
+    // Two letters that changed places are two slips.
+    if slips <= 1 + typed.chars().count().div_ceil(4) && slips < typed.chars().count() {
         return Some(slips);
     }
     let longer = name.len().saturating_sub(typed.len());
