@@ -331,6 +331,11 @@ fn tcp<B: Bytes>(bytes: B, at: u32, packet: &mut Packet) -> bool {
 fn unwrap<B: Bytes>(bytes: B, packet: &mut Packet) {
     let mut inner = Network::EMPTY;
     let frame = packet.payload + size_of::<VxlanHdr>() as u32 + EthHdr::LEN as u32;
+    // Whatever else is sent to that port carries no frame.
+    let [high, low] = bytes.read::<[u8; 2]>(frame - 2);
+    if !matches!(u16::from_be_bytes([high, low]), ETH_P_IP | ETH_P_IPV6) {
+        return;
+    }
     if !network(bytes, frame, &mut packet.inner, &mut inner) {
         return;
     }

@@ -190,14 +190,11 @@ fn virtual_machines(all: bool) -> Vec<Row> {
         .iter()
         .filter(|kernel| all || kernel.always)
         .collect();
-    let of = kernels.len();
-    let one = |(index, kernel): (usize, &&vm::Kernel)| {
+    let one = |kernel: &&vm::Kernel| {
         let name = format!("vm {}", kernel.name);
-        // All kernels run everything; the usual two share it, so that a test run stays one a human waits for.
-        let share = (!all).then_some(vm::Share { index, of });
-        timed(&name, || vm::test(kernel, share).map(Outcome::Ran))
+        timed(&name, || vm::test(kernel, all).map(Outcome::Ran))
     };
-    kernels.iter().enumerate().map(one).collect()
+    kernels.iter().map(one).collect()
 }
 
 /// The table and the closing line.
