@@ -203,7 +203,9 @@ fn snap(record: &Record, bytes: &[u8]) -> Option<Arc<[u8]>> {
 }
 
 fn conntrack(record: &Record) -> Option<Conntrack> {
-    (record.flags & FLAG_CT != 0).then(|| Conntrack {
+    // The connection of a tunnel's packet is that of the tunnel, not of the flow it carries.
+    let own = record.flags & FLAG_CT != 0 && record.flags & FLAG_TUNNEL == 0;
+    own.then(|| Conntrack {
         status: CtStatus(record.ct_status),
         // IP_CT_ESTABLISHED_REPLY and IP_CT_RELATED_REPLY.
         reply: matches!(record.ct_info, 3 | 4),

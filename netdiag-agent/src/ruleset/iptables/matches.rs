@@ -75,7 +75,7 @@ fn translate(block: &Block<'_>, option: &Opt<'_>, version: IpVersion) -> Option<
             };
             Some(masked(field, value.into(), mask.into()))
         }
-        "addrtype" => addrtype(option),
+        "addrtype" => addrtype(option, version),
         "iprange" => iprange(option, version),
         "physdev" => physdev(option),
         "length" if option.name == "--length" => Some(Compare::new(
@@ -232,10 +232,12 @@ fn status_bit(name: &str) -> Option<u128> {
     })
 }
 
-fn addrtype(option: &Opt<'_>) -> Option<Compare> {
-    let field = match &*option.name {
-        "--src-type" => Field::SourceType,
-        "--dst-type" => Field::DestinationType,
+/// IPv6 asks the routing only for `LOCAL`, `ANYCAST` and `UNREACHABLE`; its `UNICAST` and `MULTICAST` are read off the
+/// address, so a node's own address is unicast too (`match_type6` of net/netfilter/xt_addrtype.c).
+fn addrtype(option: &Opt<'_>, version: IpVersion) -> Option<Compare> {
+    let (field, address) = match &*option.name {
+        "--src-type" => (Field::SourceType, Field::Source(version)),
+        "--dst-type" => (Field::DestinationType, Field::Destination(version)),
         _ => return None,
     };
     let kinds: Option<Vec<_>> = option
@@ -243,7 +245,23 @@ fn addrtype(option: &Opt<'_>) -> Option<Compare> {
         .split(',')
         .map(AddressType::from_name)
         .collect();
-    let patterns = kinds?
+    let kinds = kinds?;
+    if version == IpVersion::V6 {
+        let multicast = u128::from(0xff_u8) << 120;
+        let of_address = match kinds[..] {
+            [AddressType::Unicast] => Some(Pattern::Range(1, multicast - 1)),
+            [AddressType::Multicast] => Some(Pattern::Range(multicast, u128::MAX)),
+            _ => None,
+        };
+        if let Some(pattern) = of_address {
+            return Some(Compare::new(address, Operand::one(pattern)));
+        }
+        // It wants both halves to hold, which one comparison cannot say.
+        if kinds.contains(&AddressType::Unicast) || kinds.contains(&AddressType::Multicast) {
+            return None;
+        }
+    }
+    let patterns = kinds
         .into_iter()
         .map(|kind| Pattern::Range(kind as u128, kind as u128));
     Some(Compare::new(field, Operand::any_of(patterns)))

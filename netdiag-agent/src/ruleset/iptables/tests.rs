@@ -1,6 +1,6 @@
 use super::*;
 use crate::ruleset::model::{
-    Compare, Effect, Element, Field, IpVersion, Match, Operand, Pattern, Step, Target,
+    Compare, Effect, Element, Field, IpVersion, Match, Operand, Pattern, Selector, Step, Target,
 };
 
 /// The one rule of chain INPUT in table filter.
@@ -136,6 +136,20 @@ fn what_is_not_known_is_undecidable_and_names_itself() {
         matches("-m addrtype --dst-type LOCAL --limit-iface-in")[..],
         [Match::Unknown(_)]
     ));
+}
+
+#[test]
+fn ipv6_reads_unicast_off_the_address() {
+    let text = "*filter\n:INPUT ACCEPT [0:0]\n[0:0] -A INPUT -m addrtype --dst-type UNICAST -j DROP\nCOMMIT\n";
+    let parsed = parse(text, Backend::Legacy, Family::Ip6);
+    let steps = &parsed.tables[0].chain("INPUT").unwrap().rules[0].steps;
+    let [Step::Match(Match::Compare(compare))] = &steps[..] else {
+        panic!("{steps:?}");
+    };
+    let of_address = Field::Destination(IpVersion::V6);
+    assert_eq!(compare.key, [Selector::whole(of_address)]);
+    let v4 = self::compare("-m addrtype --dst-type UNICAST -j DROP");
+    assert_eq!(v4.key, [Selector::whole(Field::DestinationType)]);
 }
 
 #[test]

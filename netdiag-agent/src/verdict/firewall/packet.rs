@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::event::{IfIndex, Netns};
+use crate::event::{IfIndex, Netns, Packet};
 use crate::flow::record::DropGroup;
 use crate::inventory::Role;
 use crate::ruleset::{AddressType, Hook, Interface, PacketFacts};
@@ -11,6 +11,14 @@ use crate::verdict::case::Case;
 /// The packet as it stood at the hook.
 pub(super) fn facts(case: &Case<'_>, group: &DropGroup, hook: Hook) -> Option<PacketFacts> {
     let packet = group.packet.as_ref()?;
+    // The rules saw the tunnel's packet, not the one it carries.
+    let outer = packet.outer.map(|tuple| Packet {
+        tuple,
+        tcp: None,
+        icmp: None,
+        ..packet.clone()
+    });
+    let packet = outer.as_ref().unwrap_or(packet);
     let netns = group.spot.netns?;
     let mut facts = PacketFacts::of_event(hook, packet, group.conntrack.as_ref());
     facts.src_type = address_type(case, netns, packet.tuple.src.ip());
