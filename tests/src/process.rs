@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::sys;
 
 /// Longer than anything the lab runs takes, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 pub struct Running {

@@ -208,8 +208,11 @@ pub struct Expect {
     /// Values by JSON pointer.
     pub says: &'static [(&'static str, &'static str)],
     /// What is due instead where the kernel cannot tell more, and what it then lacks.
-    pub weaker: &'static [(Lack, fn(&mut Self))],
+    pub weaker: &'static [Weaker],
 }
+
+/// What a kernel lacks, and how the expectation changes by it.
+pub type Weaker = (Lack, fn(&mut Expect));
 
 impl Expect {
     const fn new(outcomes: &'static [&'static str], causes: &'static [&'static str]) -> Self {
@@ -233,7 +236,7 @@ impl Expect {
     }
 
     #[must_use]
-    pub const fn weaker(mut self, weaker: &'static [(Lack, fn(&mut Self))]) -> Self {
+    pub const fn weaker(mut self, weaker: &'static [Weaker]) -> Self {
         self.weaker = weaker;
         self
     }

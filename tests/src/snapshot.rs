@@ -1,6 +1,6 @@
 //! What must be byte for byte the same after a trace as before: rules, queueing disciplines, attached programs.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use anyhow::Result;
 
@@ -67,7 +67,7 @@ fn traffic_control(node: &Node) -> Result<(String, String)> {
     let mut script = "qdisc show\n".to_owned();
     for interface in names.veths.iter().chain([&names.uplink]) {
         for side in ["ingress", "egress"] {
-            script += &format!("filter show dev {interface} {side}\n");
+            writeln!(script, "filter show dev {interface} {side}")?;
         }
     }
     // An interface that is gone has no filters; the lines after it are looked at all the same.

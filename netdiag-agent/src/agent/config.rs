@@ -175,7 +175,7 @@ impl Default for Budget {
             cpu: 0.3,
             events_per_second: 20_000,
             patience: Span(Duration::from_secs(5)),
-            recover_after: Span(Duration::from_secs(60)),
+            recover_after: Span(Duration::from_mins(1)),
         }
     }
 }

@@ -199,7 +199,7 @@ impl Metrics {
     pub fn verdict(&mut self, verdict: &FlowVerdict) {
         let before = self.once.remember(verdict);
         if before.is_none() {
-            self.flows.add(FlowLabels::of(verdict), 1);
+            self.flows.add(&FlowLabels::of(verdict), 1);
             if let Some(seconds) = handshake(verdict) {
                 self.handshake.observe(seconds);
             }
@@ -207,12 +207,12 @@ impl Metrics {
         let before = before.unwrap_or_default();
         if let Some(hop) = death(verdict) {
             let more = hop.count.unwrap_or(1).saturating_sub(before.drops);
-            self.drops.add(DropLabels::of(verdict, hop), more);
+            self.drops.add(&DropLabels::of(verdict, hop), more);
         }
         if let Some(labels) = SynLabels::of(verdict) {
             let syns = verdict.flow_key.syn_count.unwrap_or(1);
             self.syn_unanswered
-                .add(labels, u64::from(syns).saturating_sub(before.syns));
+                .add(&labels, u64::from(syns).saturating_sub(before.syns));
         }
     }
 
@@ -221,13 +221,13 @@ impl Metrics {
         for hook in now {
             let last = before.iter().find(|last| last.name == hook.name);
             let source = Source { source: hook.name };
-            let (seen, lost) = last.map_or((0, 0), |last| (last.seen, last.lost));
+            let (told, missed) = last.map_or((0, 0), |last| (last.seen, last.lost));
             self.events
                 .get_or_create(&source)
-                .inc_by(hook.seen.saturating_sub(seen));
+                .inc_by(hook.seen.saturating_sub(told));
             self.lost
                 .get_or_create(&source)
-                .inc_by(hook.lost.saturating_sub(lost));
+                .inc_by(hook.lost.saturating_sub(missed));
             self.attached
                 .get_or_create(&Program { program: hook.name })
                 .set(i64::from(hook.attached));

@@ -110,7 +110,7 @@ type Renewal = Box<dyn Fn(&Listen) -> Result<(), String>>;
 /// The open doors; closed when dropped.
 struct Doors {
     renewals: Vec<(Listen, Renewal)>,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 impl Doors {
@@ -123,7 +123,7 @@ impl Doors {
         };
         let mut doors = Self {
             renewals: Vec::new(),
-            _serving: JoinSet::new(),
+            serving: JoinSet::new(),
         };
         for listen in &config.listen {
             let listener = Listener::open(listen).await?;
@@ -137,7 +137,7 @@ impl Doors {
                 .push((listen.clone(), Box::new(listener.renewal())));
             say(format_args!("serving {}", listener.name()));
             let router = service.clone().router(guard);
-            doors._serving.spawn(listener.serve(router));
+            doors.serving.spawn(listener.serve(router));
         }
         Ok(doors)
     }

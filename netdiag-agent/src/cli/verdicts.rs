@@ -191,7 +191,7 @@ mod tests {
         assert_eq!((asked.since, asked.outcomes), (None, vec![]));
         let asked =
             verdicts("verdicts --since 10m --outcome dropped_here,REFUSED --store /tmp/x -o jsonl");
-        assert_eq!(asked.since, Some(Duration::from_secs(600)));
+        assert_eq!(asked.since, Some(Duration::from_mins(10)));
         assert_eq!(asked.outcomes, [Outcome::DroppedHere, Outcome::Refused]);
         assert_eq!(asked.source, Source::Store("/tmp/x".into()));
         assert_eq!(asked.output, Listing::Jsonl);

@@ -31,7 +31,7 @@ impl Engine {
         let event = if netns == event.place.netns {
             event
         } else {
-            corrected = self.moved(event, netns);
+            corrected = Self::moved(event, netns);
             &corrected
         };
         let older = self.older_connection(event, &packet);
@@ -140,7 +140,7 @@ impl Engine {
         with_ports.then_some((packet, Some(owner)))
     }
 
-    fn moved(&self, event: &Event, netns: Option<Netns>) -> Event {
+    fn moved(event: &Event, netns: Option<Netns>) -> Event {
         let mut event = event.clone();
         event.place.netns = netns;
         (event.place.ifindex, event.place.ifname) = (None, None);

@@ -77,6 +77,7 @@ impl NetnsHandle {
     }
 
     /// The same under another name.
+    #[must_use]
     pub fn called(self, name: String) -> Self {
         Self {
             name: Some(name),

@@ -88,7 +88,7 @@ fn probes(capabilities: &Capabilities) -> Vec<&'static HookSpec> {
         }
     }
     let reported = |hook: &&HookSpec| hook.attach.function() == Some("nf_hook_slow");
-    if chosen.iter().any(|hook| reported(&hook)) {
+    if chosen.iter().any(reported) {
         chosen
     } else {
         Vec::new()

@@ -26,6 +26,10 @@ use crate::inventory::BlindSpot;
 /// How often the loss counters are read.
 const LOSS_INTERVAL: Duration = Duration::from_millis(50);
 /// What to watch.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches, each a global of the programs"
+)]
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     /// Path of the node's namespace; `None`: the one of this process.

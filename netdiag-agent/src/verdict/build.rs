@@ -30,7 +30,8 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
             .and_then(|netns| case.inventory.namespace(netns));
         if let Some(pod) = died_in.filter(|namespace| namespace.kind == NamespaceKind::Pod) {
             let name = pod.name.as_deref().unwrap_or("the pod");
-            remediation.summary += &format!(" (inside {name}, not on the node)");
+            let place = format!(" (inside {name}, not on the node)");
+            remediation.summary.push_str(&place);
             for command in &mut remediation.commands {
                 *command = inside(Some(pod), command);
             }

@@ -197,9 +197,8 @@ impl Packet {
     /// The id of a packet of the lab, from its layer 4 on; `None` for anybody else's.
     pub fn id_of(proto: u8, l4: &[u8]) -> Option<u16> {
         let at = match (proto, l4.first()?) {
-            (6, _) => 6,
+            (6, _) | (58, 128 | 129 | 139) => 6,
             (17, _) => 8,
-            (58, 128 | 129 | 139) => 6,
             _ => return None,
         };
         Some(u16::from_be_bytes([*l4.get(at)?, *l4.get(at + 1)?]))

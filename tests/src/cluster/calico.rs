@@ -54,115 +54,35 @@ fn interface(pod: IpAddr) -> Result<String> {
 
 /// Declaring a chain empties it, so that this may be fed again.
 fn rules(vault: &str, auditor: &str, port: u16) -> String {
-    let comment = |text: &str| format!("-m comment --comment {text}");
     let established = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
-    let chains = [
-        "cali-FORWARD",
-        "cali-to-wl-dispatch",
-        &format!("cali-tw-{vault}"),
-        &format!("cali-tw-{auditor}"),
-        POLICY,
-        "cali-pri-kns.locked",
-    ];
-    let mut lines = vec!["*filter".to_owned()];
-    lines.extend(chains.iter().map(|chain| format!(":{chain} - [0:0]")));
-    let mut chain = |name: &str, rules: &[String]| {
-        lines.extend(rules.iter().map(|rule| format!("-A {name} {rule}")));
-    };
-    chain(
-        "cali-FORWARD",
-        &[
-            format!(
-                "{} -j MARK --set-xmark 0x0/0xe0000",
-                comment("cali:vjrMJCRpqwy5oRoX")
-            ),
-            format!(
-                "-o veth+ {} -j cali-to-wl-dispatch",
-                comment("cali:jxvuJjmmRV135nVu")
-            ),
-            format!(
-                "{} {} -m mark --mark 0x10000/0x10000 -j ACCEPT",
-                comment("cali:0-8Zp3xRjZrQ7LkZ"),
-                comment("\"Policy explicitly accepted packet.\"")
-            ),
-        ],
-    );
-    chain(
-        "cali-to-wl-dispatch",
-        &[
-            format!(
-                "-o {vault} {} -g cali-tw-{vault}",
-                comment("cali:RAM0zYSVDq4P7HZr")
-            ),
-            format!(
-                "-o {auditor} {} -g cali-tw-{auditor}",
-                comment("cali:PcO1cTnUhWm8FNPy")
-            ),
-            format!(
-                "{} {} -j DROP",
-                comment("cali:MyY4YG0eCpcBrlTo"),
-                comment("\"Unknown interface\"")
-            ),
-        ],
-    );
-    chain(
-        &format!("cali-tw-{auditor}"),
-        &[
-            format!("{} {established}", comment("cali:6cVxS7yBmtNzKiGQ")),
-            format!(
-                "{} -j cali-pri-kns.locked",
-                comment("cali:gLh3Y5o2xbWm1Jzt")
-            ),
-        ],
-    );
-    chain(
-        "cali-pri-kns.locked",
-        &[format!(
-            "{} -j MARK --set-xmark 0x10000/0x10000",
-            comment("cali:WqgznqAQ-uYV0oBx")
-        )],
-    );
-    chain(
-        &format!("cali-tw-{vault}"),
-        &[
-            format!("{} {established}", comment("cali:bpPUaRg6WuxM1tPW")),
-            format!(
-                "{} -m conntrack --ctstate INVALID -j DROP",
-                comment("cali:NM2TMyLVzEwBrYi-")
-            ),
-            format!(
-                "{} -j MARK --set-xmark 0x0/0x10000",
-                comment("cali:AxOLZvVeYkIyNRLn")
-            ),
-            format!(
-                "{} -j MARK --set-xmark 0x0/0x20000",
-                comment("cali:PwqeVmpV3ZnUfXSf")
-            ),
-            format!(
-                "{} -m mark --mark 0x0/0x20000 -j {POLICY}",
-                comment("cali:0Hv0FXPYTkvKXqDb")
-            ),
-            format!(
-                "{} {} -m mark --mark 0x10000/0x10000 -j RETURN",
-                comment("cali:0UmvRRDmQLtCuXLe"),
-                comment("\"Return if policy accepted\"")
-            ),
-            format!(
-                "{} {} -m mark --mark 0x0/0x20000 -j DROP",
-                comment("cali:1bJNQ1JnlpZzVW2O"),
-                comment("\"Drop if no policies passed packet\"")
-            ),
-        ],
-    );
-    chain(
-        POLICY,
-        &[format!(
-            "-p tcp {} -m set --match-set {AUDITORS} src -m multiport --dports {port} -j MARK --set-xmark 0x10000/0x10000",
-            comment("cali:dXbyTVJTpcKXkBmZ")
-        )],
-    );
-    lines.push("COMMIT\n".to_owned());
-    lines.join("\n")
+    format!(
+        r#"*filter
+:cali-FORWARD - [0:0]
+:cali-to-wl-dispatch - [0:0]
+:cali-tw-{vault} - [0:0]
+:cali-tw-{auditor} - [0:0]
+:{POLICY} - [0:0]
+:cali-pri-kns.locked - [0:0]
+-A cali-FORWARD -m comment --comment cali:vjrMJCRpqwy5oRoX -j MARK --set-xmark 0x0/0xe0000
+-A cali-FORWARD -o veth+ -m comment --comment cali:jxvuJjmmRV135nVu -j cali-to-wl-dispatch
+-A cali-FORWARD -m comment --comment cali:0-8Zp3xRjZrQ7LkZ -m comment --comment "Policy explicitly accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-to-wl-dispatch -o {vault} -m comment --comment cali:RAM0zYSVDq4P7HZr -g cali-tw-{vault}
+-A cali-to-wl-dispatch -o {auditor} -m comment --comment cali:PcO1cTnUhWm8FNPy -g cali-tw-{auditor}
+-A cali-to-wl-dispatch -m comment --comment cali:MyY4YG0eCpcBrlTo -m comment --comment "Unknown interface" -j DROP
+-A cali-tw-{auditor} -m comment --comment cali:6cVxS7yBmtNzKiGQ {established}
+-A cali-tw-{auditor} -m comment --comment cali:gLh3Y5o2xbWm1Jzt -j cali-pri-kns.locked
+-A cali-pri-kns.locked -m comment --comment cali:WqgznqAQ-uYV0oBx -j MARK --set-xmark 0x10000/0x10000
+-A cali-tw-{vault} -m comment --comment cali:bpPUaRg6WuxM1tPW {established}
+-A cali-tw-{vault} -m comment --comment cali:NM2TMyLVzEwBrYi- -m conntrack --ctstate INVALID -j DROP
+-A cali-tw-{vault} -m comment --comment cali:AxOLZvVeYkIyNRLn -j MARK --set-xmark 0x0/0x10000
+-A cali-tw-{vault} -m comment --comment cali:PwqeVmpV3ZnUfXSf -j MARK --set-xmark 0x0/0x20000
+-A cali-tw-{vault} -m comment --comment cali:0Hv0FXPYTkvKXqDb -m mark --mark 0x0/0x20000 -j {POLICY}
+-A cali-tw-{vault} -m comment --comment cali:0UmvRRDmQLtCuXLe -m comment --comment "Return if policy accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+-A cali-tw-{vault} -m comment --comment cali:1bJNQ1JnlpZzVW2O -m comment --comment "Drop if no policies passed packet" -m mark --mark 0x0/0x20000 -j DROP
+-A {POLICY} -p tcp -m comment --comment cali:dXbyTVJTpcKXkBmZ -m set --match-set {AUDITORS} src -m multiport --dports {port} -j MARK --set-xmark 0x10000/0x10000
+COMMIT
+"#
+    )
 }
 
 fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {

@@ -41,14 +41,14 @@ impl Try {
     }
 
     /// It is the client's.
-    pub fn from_client(self) -> Self {
+    pub fn by_client(self) -> Self {
         self.named("/source/namespace", super::stage::NAMESPACE)
             .named("/source/pod_name", super::stage::CLIENT)
             .named("/source/labels", "app=client")
     }
 
     /// It goes to a Service.
-    pub fn to_service(self, namespace: &str, name: &str) -> Self {
+    pub fn for_service(self, namespace: &str, name: &str) -> Self {
         self.named("/destination/service/namespace", namespace)
             .named("/destination/service/name", name)
     }
@@ -85,7 +85,10 @@ fn has(value: &Value, expected: &str) -> bool {
     match value {
         Value::Array(list) => list.iter().any(|one| has(one, expected)),
         Value::String(text) => text == expected,
-        other => other.to_string() == expected,
+        other => {
+            let text = other.to_string();
+            text == expected
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Kubectl {
 }
 
 /// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Kubectl {
     pub const fn new(kubeconfig: PathBuf) -> Self {

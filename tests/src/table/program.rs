@@ -5,7 +5,7 @@ use crate::bpf;
 use crate::faults::{self, Place, at, program};
 use crate::kernel::Lack;
 use crate::needs::Need;
-use crate::scenario::{Attempt, Expect, Scenario};
+use crate::scenario::{Attempt, Expect, Scenario, Weaker};
 use crate::step::{Answer, Kind, Step};
 
 const UPLINK: &[&str] = &["NIC_EGRESS"];
@@ -74,9 +74,9 @@ pub const SCENARIOS: &[Scenario] = &[
 
 const WITHOUT_REASONS: Lack = Lack::Reason("TC_INGRESS");
 /// What is attached there tells that much.
-const INFERRED: &[(Lack, fn(&mut Expect))] = &[(WITHOUT_REASONS, Expect::infer)];
+const INFERRED: &[Weaker] = &[(WITHOUT_REASONS, Expect::infer)];
 /// An action is no program that could be found there.
-const UNKNOWN: &[(Lack, fn(&mut Expect))] = &[(WITHOUT_REASONS, |expect| {
+const UNKNOWN: &[Weaker] = &[(WITHOUT_REASONS, |expect| {
     expect.causes = &["UNKNOWN"];
     expect.confidences = &["UNKNOWN"];
 })];
@@ -85,7 +85,7 @@ fn broken(
     place: &Place,
     hops: &'static [&'static str],
     names: &'static [(&'static str, &'static str)],
-    weaker: &'static [(Lack, fn(&mut Expect))],
+    weaker: &'static [Weaker],
 ) -> Vec<Attempt> {
     let expect = Expect::dropped(&["BPF_PROGRAM_DROP"], hops)
         .component(names)

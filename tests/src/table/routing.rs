@@ -5,15 +5,14 @@ use std::time::Duration;
 use super::controls::{self, step};
 use crate::faults::{self, Place, at, firewall, routing};
 use crate::kernel::Lack;
-use crate::scenario::{Attempt, Expect, Scenario};
+use crate::scenario::{Attempt, Expect, Scenario, Weaker};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
 
 const FIB: &[&str] = &["FIB"];
 
 /// The checks of received packets gave no reasons until the one for impossible sources came.
-pub(super) const INPUT_WITHOUT_REASONS: (Lack, fn(&mut Expect)) =
-    (Lack::Reason("IP_LOCAL_SOURCE"), Expect::infer);
+pub(super) const INPUT_WITHOUT_REASONS: Weaker = (Lack::Reason("IP_LOCAL_SOURCE"), Expect::infer);
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new(

@@ -29,6 +29,7 @@ pub fn run() -> Result<ExitCode> {
             "clippy",
             "--all-targets",
             "--all-features",
+            "--keep-going",
             "--",
             "-D",
             "warnings",

@@ -60,12 +60,8 @@ pub struct Args {
     /// Kernels to run; without any, those that `cargo xtask test` runs
     #[arg(long, value_name = "VERSION", value_parser = by_name)]
     kernel: Vec<&'static Kernel>,
-    /// All of them
-    #[arg(long)]
-    all: bool,
-    /// Every variant of every scenario, not one of each
-    #[arg(long)]
-    full: bool,
+    #[command(flatten)]
+    breadth: Breadth,
     /// Only this scenario, or this variant of one
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
@@ -84,6 +80,16 @@ pub struct Args {
     /// Further options for `netdiag-lab run`
     #[arg(last = true)]
     options: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, clap::Args)]
+struct Breadth {
+    /// All kernels
+    #[arg(long)]
+    all: bool,
+    /// Every variant of every scenario, not one of each
+    #[arg(long)]
+    full: bool,
 }
 
 fn by_name(name: &str) -> Result<&'static Kernel, String> {
@@ -119,7 +125,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("no virtual machine here: {why}");
     }
     let wanted = KERNELS.iter().filter(|kernel| match &args.kernel[..] {
-        [] => args.all || kernel.always,
+        [] => args.breadth.all || kernel.always,
         named => named.iter().any(|named| named.name == kernel.name),
     });
     let mut total = Tally::default();
@@ -217,7 +223,7 @@ const JOBS: u32 = 2;
 /// that all of these are met.
 fn lab_command(args: &Args) -> Result<String> {
     let names = if args.scenario.is_empty() {
-        choose(&list()?, args.full)
+        choose(&list()?, args.breadth.full)
     } else {
         args.scenario.clone()
     };

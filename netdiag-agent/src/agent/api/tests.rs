@@ -104,9 +104,11 @@ async fn ask(
         body.len()
     );
     for header in headers {
-        text += &format!("{header}\r\n");
+        text.push_str(header);
+        text.push_str("\r\n");
     }
-    text += &format!("\r\n{body}");
+    text.push_str("\r\n");
+    text.push_str(body);
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes))

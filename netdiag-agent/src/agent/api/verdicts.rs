@@ -90,16 +90,13 @@ fn query(asked: &Asked, now: Timestamp) -> Result<store::Query, String> {
 
 /// A length of time before now, or a point in time.
 fn since(text: &str, now: Timestamp) -> Result<Time, String> {
-    let at = match text.parse::<Timestamp>() {
-        Ok(at) => at,
-        Err(_) => {
-            let span = Span::parse(text).map_err(|_| {
-                format!(
-                    "since: '{text}' is neither a time (RFC 3339) nor a length of time such as 10m"
-                )
-            })?;
-            now.checked_sub(span.0).unwrap_or(Timestamp::UNIX_EPOCH)
-        }
+    let at = if let Ok(at) = text.parse::<Timestamp>() {
+        at
+    } else {
+        let span = Span::parse(text).map_err(|_| {
+            format!("since: '{text}' is neither a time (RFC 3339) nor a length of time such as 10m")
+        })?;
+        now.checked_sub(span.0).unwrap_or(Timestamp::UNIX_EPOCH)
     };
     Ok(Time::from(at))
 }

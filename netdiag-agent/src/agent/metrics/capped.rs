@@ -34,11 +34,11 @@ impl<L: Clone + Debug + Hash + Eq + EncodeLabelSet + Overflow + Send + Sync + 's
         self.family.clone()
     }
 
-    pub fn add(&mut self, labels: L, more: u64) {
+    pub fn add(&mut self, labels: &L, more: u64) {
         if more == 0 {
             return;
         }
-        if !self.known.contains(&labels) {
+        if !self.known.contains(labels) {
             if self.known.len() >= self.limit {
                 self.overflow.inc_by(more);
                 self.family.get_or_create(&L::other()).inc_by(more);
@@ -46,6 +46,6 @@ impl<L: Clone + Debug + Hash + Eq + EncodeLabelSet + Overflow + Send + Sync + 's
             }
             self.known.insert(labels.clone());
         }
-        self.family.get_or_create(&labels).inc_by(more);
+        self.family.get_or_create(labels).inc_by(more);
     }
 }

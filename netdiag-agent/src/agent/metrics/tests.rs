@@ -48,7 +48,7 @@ fn with_everything() -> Metrics {
         events_per_second: 0.0,
     };
     let change = watchdog
-        .observe(usage, std::time::Duration::from_secs(60))
+        .observe(usage, std::time::Duration::from_mins(1))
         .unwrap();
     metrics.level(&change);
     metrics.stored(4096);

@@ -47,7 +47,9 @@ fn plain(text: &str) -> String {
             .find_map(|start| Some((start, line.strip_prefix(start)?)));
         match comment.and_then(|(start, rest)| Some((start, rest.split_once(' ')?))) {
             Some((start, (name, rest))) if counters.contains(&name) => {
-                out += &format!("{start}{name}_total {rest}\n");
+                for part in [start, name, "_total ", rest, "\n"] {
+                    out.push_str(part);
+                }
             }
             _ => {
                 out += line;

@@ -13,10 +13,10 @@ use crate::identity::pods::{Query, Sources, Wanted};
 
 /// Also what it is called. The error is one line for the caller.
 pub(super) fn order(
-    ask: Ask,
+    ask: &Ask,
     kubeconfig: Option<&Path>,
 ) -> Result<(String, Order, Subject), String> {
-    let (name, subject) = subject(&ask, kubeconfig)?;
+    let (name, subject) = subject(ask, kubeconfig)?;
     let to = ask.to.as_deref().map(str::parse::<Destination>).transpose();
     let to = to.map_err(|why| format!("to: {why}"))?;
     let targets = match to.as_ref().map(|to| (&to.host, to.port)) {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn asked(json: &str) -> Result<(String, Order, Subject), String> {
-        order(serde_json::from_str(json).unwrap(), None)
+        order(&serde_json::from_str(json).unwrap(), None)
     }
 
     #[test]

@@ -8,10 +8,10 @@ use crate::agent::watchdog::Level;
 
 /// Between a trace that failed and the next try; doubles up to `MAX_WAIT`.
 const WAIT: Duration = Duration::from_secs(1);
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// How long a trace must have lasted for its end to count as a fresh trouble.
-const SOUND: Duration = Duration::from_secs(60);
+const SOUND: Duration = Duration::from_mins(1);
 
 /// Where it is.
 pub(super) enum State {

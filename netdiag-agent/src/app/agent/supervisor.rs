@@ -303,7 +303,7 @@ impl Supervisor {
     fn command(&mut self, command: Command) {
         match command {
             Command::Start(ask, answer) => {
-                let _ = answer.send(self.start(ask));
+                let _ = answer.send(self.start(&ask));
             }
             Command::Stop(id, answer) => {
                 let running = self.asked.get(&id);
@@ -315,7 +315,7 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, ask: Ask) -> Result<u64, Refusal> {
+    fn start(&mut self, ask: &Ask) -> Result<u64, Refusal> {
         if self.watchdog.level() == Level::Paused {
             let why = self.reason.as_deref().unwrap_or("over its budget");
             return Err(Refusal::NotNow(format!("the agent is paused: {why}")));

@@ -24,10 +24,10 @@ pub fn of_pods(proc: &Path) -> BTreeMap<Uid, Processes> {
     let Ok(entries) = fs::read_dir(proc) else {
         return pods;
     };
-    let pids = entries
+    let numbers = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids {
+    for pid in numbers {
         let folder = proc.join(pid.to_string());
         let Some(member) = fs::read_to_string(folder.join("cgroup"))
             .ok()

@@ -42,8 +42,11 @@ pub struct Sources {
     pub runtime: Option<String>,
 }
 
+type Spellings = &'static [&'static str];
+type Named = fn(String) -> Wanted;
+
 /// Kinds by all names that kubectl knows them by.
-const KINDS: &[(&[&str], fn(String) -> Wanted)] = &[
+const KINDS: &[(Spellings, Named)] = &[
     (&["pod", "pods", "po"], Wanted::Pod),
     (&["deployment", "deployments", "deploy"], |name| {
         Wanted::Workload(WorkloadKind::Deployment, name)

@@ -106,9 +106,10 @@ fn listening(case: &Case<'_>, netns: Netns, proto: Proto) -> Vec<String> {
 fn told_unreachable<'a>(case: &Case<'a>) -> Option<Death<'a>> {
     let found = unexplained_at_socket(case)?;
     let told = case.icmp_refusal()?.kind;
-    let port = match case.flow.tuple.is_ipv6() {
-        false => (3, 3),
-        true => (1, 4),
+    let port = if case.flow.tuple.is_ipv6() {
+        (1, 4)
+    } else {
+        (3, 3)
     };
     ((told.kind, told.code) == port).then_some(found)
 }

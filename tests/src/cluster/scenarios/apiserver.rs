@@ -13,7 +13,7 @@ pub const KILLED: Scenario = Scenario {
     name: "apiserver_killed",
     about: "the API server is killed mid-trace: what was known before is still known",
     run: |stage| {
-        let ghost = ghost(stage)?.to_service(NAMESPACE, "ghost");
+        let ghost = ghost(stage)?.for_service(NAMESPACE, "ghost");
         let attempts = [web(stage)?, ghost];
         let subject = client(stage)?;
         let mut following = Trace::of_client(stage).follow()?;

@@ -38,7 +38,7 @@ fn peer(stage: &Stage) -> Result<()> {
     let alive = delivered((address, 8080).into()).named("/destination/pod_name", "victim");
     // Nobody answers for the address any more: the kernel gives up and says so after three seconds.
     let expect = Expect::dropped(&["NEIGH_FAILED"], &[]);
-    let mut gone = tcp((address, 8081).into(), &[Answer::Unreachable], expect).from_client();
+    let mut gone = tcp((address, 8081).into(), &[Answer::Unreachable], expect).by_client();
     gone.attempt.step = gone.attempt.step.timeout(std::time::Duration::from_secs(8));
     let gone = gone.named("/destination/pod_name", "victim");
     let attempts = [alive, gone];
@@ -61,7 +61,7 @@ fn traced(stage: &Stage) -> Result<()> {
     let to = stage.service(NAMESPACE, "web")?;
     let attempts = [Try::new(Attempt::healthy(Kind::Tcp, to))
         .named("/source/pod_name", "shortlived")
-        .to_service(NAMESPACE, "web")];
+        .for_service(NAMESPACE, "web")];
     let mut following = Trace::of(stage, &format!("pod/shortlived -n {NAMESPACE}")).follow()?;
     following.send("shortlived", &attempts)?;
     delete(stage, "shortlived")?;

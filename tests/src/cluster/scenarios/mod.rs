@@ -25,12 +25,12 @@ const FORWARD: &[&str] = &["NF_FORWARD"];
 /// The healthy Service, which must be named.
 fn web(stage: &Stage) -> Result<Try> {
     let to = stage.service(NAMESPACE, "web")?;
-    Ok(delivered(to).to_service(NAMESPACE, "web"))
+    Ok(delivered(to).for_service(NAMESPACE, "web"))
 }
 
 /// An echo from there, from the client.
 fn delivered(to: SocketAddr) -> Try {
-    Try::new(Attempt::healthy(Kind::Tcp, to)).from_client()
+    Try::new(Attempt::healthy(Kind::Tcp, to)).by_client()
 }
 
 /// The Service without endpoints: its REJECT is the node's, whatever else is dead.
@@ -38,7 +38,7 @@ fn ghost(stage: &Stage) -> Result<Try> {
     let to = stage.service(NAMESPACE, "ghost")?;
     let expect = Expect::dropped(&["SVC_NO_ENDPOINTS"], FORWARD);
     let expect = expect.component(&[("owner", "kube-proxy"), ("name", "shop/ghost:echo")]);
-    Ok(tcp(to, &[Answer::Refused], expect).from_client())
+    Ok(tcp(to, &[Answer::Refused], expect).by_client())
 }
 
 fn tcp(to: SocketAddr, answers: &'static [Answer], expect: Expect) -> Try {

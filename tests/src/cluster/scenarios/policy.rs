@@ -18,14 +18,14 @@ pub const SCENARIO: Scenario = Scenario {
             ("verdict", "DROP"),
         ]);
         let shut_out = [tcp(vault, &[Answer::Timeout], expect)
-            .from_client()
-            .to_service("locked", "vault")
+            .by_client()
+            .for_service("locked", "vault")
             .says("locked/auditors-only")];
         let done = Trace::of_client(stage).run(&shut_out)?;
         judge(&done, &shut_out)?;
         let admitted = [Try::new(Attempt::healthy(Kind::Tcp, vault))
             .named("/source/pod_name", "auditor")
-            .to_service("locked", "vault")];
+            .for_service("locked", "vault")];
         let done = Trace::of(stage, "pod/auditor -n locked").run(&admitted)?;
         judge(&done, &admitted)
     },

@@ -33,8 +33,8 @@ fn run(stage: &Stage) -> Result<()> {
     expect.confidences = &["PROVEN", "INFERRED"];
     expect.present = &["evidence", "remediation"];
     let attempts = [tcp(to, &[Answer::Timeout], expect)
-        .from_client()
-        .to_service(NAMESPACE, "web")];
+        .by_client()
+        .for_service(NAMESPACE, "web")];
     let done = Trace::of_client(stage).run(&attempts)?;
     let rule = format!("{NAMESPACE}/web:echo");
     killed.start(|| {

@@ -31,8 +31,8 @@ fn run(stage: &Stage) -> anyhow::Result<()> {
         ),
     ] {
         let step = Step::new(Kind::Dns, RESOLVER.into()).name(name);
-        let question = Try::new(Attempt::new(step, answer, expect)).from_client();
-        let question = [question.to_service("kube-system", "kube-dns")];
+        let question = Try::new(Attempt::new(step, answer, expect)).by_client();
+        let question = [question.for_service("kube-system", "kube-dns")];
         let done = Trace::of_client(stage)
             .option("--to svc/kube-dns.kube-system:53")
             .run(&question)?;

@@ -52,7 +52,7 @@ pub const BY_WORKLOAD: Scenario = Scenario {
                 crate::cluster::stage::POD_PORT,
             )
                 .into();
-            let mut attempt = Try::new(Attempt::healthy(Kind::Tcp, to)).from_client();
+            let mut attempt = Try::new(Attempt::healthy(Kind::Tcp, to)).by_client();
             // The kubelet asks there too whether they are ready.
             attempt.attempt.step = attempt.attempt.step.from(client);
             let name = text(replica, "/metadata/name");

@@ -25,7 +25,7 @@ pub const NO_ENDPOINTS: Scenario = Scenario {
     name: "no_endpoints",
     about: "the selector of a Service has a typing mistake",
     run: |stage| {
-        let ghost = ghost(stage)?.to_service(NAMESPACE, "ghost");
+        let ghost = ghost(stage)?.for_service(NAMESPACE, "ghost");
         // What it selects, and the labels that are nearly so.
         traced(stage, "ghost", ghost.says("app=wbe").says("app=web"))
     },
@@ -37,8 +37,8 @@ pub const NOT_READY: Scenario = Scenario {
     run: |stage| {
         let to = stage.service(NAMESPACE, "sleepy")?;
         let expect = Expect::dropped(&["SVC_BACKENDS_NOT_READY"], FORWARD);
-        let sleepy = tcp(to, &[Answer::Refused], expect).from_client();
-        let sleepy = sleepy.to_service(NAMESPACE, "sleepy");
+        let sleepy = tcp(to, &[Answer::Refused], expect).by_client();
+        let sleepy = sleepy.for_service(NAMESPACE, "sleepy");
         traced(stage, "sleepy", sleepy)
     },
 };
@@ -49,8 +49,8 @@ pub const WRONG_TARGET_PORT: Scenario = Scenario {
     run: |stage| {
         let to = stage.service(NAMESPACE, "misaimed")?;
         let expect = Expect::refused(&["TARGET_PORT_MISMATCH"], &["SOCKET"]);
-        let misaimed = tcp(to, &[Answer::Refused], expect).from_client();
-        let misaimed = misaimed.to_service(NAMESPACE, "misaimed");
+        let misaimed = tcp(to, &[Answer::Refused], expect).by_client();
+        let misaimed = misaimed.for_service(NAMESPACE, "misaimed");
         // What it wants, and what does listen.
         traced(stage, "misaimed", misaimed.says("8081").says("8080"))
     },
@@ -66,11 +66,11 @@ pub const UNDEFINED_PORT: Scenario = Scenario {
         // What the Service's ports are is no inference; what becomes of the packet beyond is.
         expect.confidences = &["PROVEN", "INFERRED"];
         expect.present = &["evidence", "remediation"];
-        let undefined = tcp(to, &[Answer::Timeout], expect).from_client();
+        let undefined = tcp(to, &[Answer::Timeout], expect).by_client();
         let to = format!("--to svc/web.{NAMESPACE}:81");
         let done = Trace::of_client(stage)
             .option(&to)
-            .run(&[undefined.clone()])?;
+            .run(std::slice::from_ref(&undefined))?;
         judge(&done, &[undefined])
     },
 };
