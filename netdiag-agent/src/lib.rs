@@ -15,6 +15,9 @@
 //!   rules of [`verdict`] once a flow's evidence has settled.
 //! - [`export`], [`recording`]: the only places where core types meet serde, in mirror types.
 //! - [`pcap`]: the packets behind the verdicts as a pcapng file, from the flows' histories when all is decided.
+//! - [`store`]: verdicts on disk, a bounded ring that survives its writer.
+//! - [`agent`]: the node mode without its traces: settings, service, metrics, and the budget that keeps it small.
+//! - [`privilege`]: gives up the capabilities nobody needs, before there is a second thread.
 //! - [`app`]: the only module that knows all the others.
 //!
 //! # Invariants (`cargo xtask lint` checks the first two)

@@ -22,6 +22,15 @@ const KEPT: [Capability; 6] = [
     Capability::CAP_SYS_ADMIN,
 ];
 
+/// What is kept, as Kubernetes spells it.
+pub fn kept() -> impl Iterator<Item = String> {
+    KEPT.iter().map(|kept| {
+        let name = kept.to_string();
+        name.strip_prefix("CAP_")
+            .map_or_else(|| name.clone(), str::to_owned)
+    })
+}
+
 /// Whom it concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

@@ -70,6 +70,11 @@ impl Running {
         kill(self.pid(), signal).with_context(|| format!("send {signal} to {}", self.pid()))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }

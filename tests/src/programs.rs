@@ -18,6 +18,15 @@ pub fn sender() -> Result<PathBuf> {
     find("NETDIAG_LAB_BIN", "netdiag-lab")
 }
 
+/// Prometheus' checker, where `cargo xtask setup` could get it.
+pub fn promtool() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let fetched = own.ancestors().map(|folder| folder.join("tools/promtool"));
+    let path = std::env::var_os("PATH")?;
+    let installed = std::env::split_paths(&path).map(|folder| folder.join("promtool"));
+    fetched.chain(installed).find(|path| path.is_file())
+}
+
 fn find(variable: &str, name: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());

@@ -86,8 +86,10 @@ pub fn count(line: &str, word: &str) -> u32 {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::build_tools()?;
-    if let Err(error) = setup::packages::ensure() {
-        println!("{error:#}");
+    for step in [setup::packages::ensure, setup::promtool::ensure] {
+        if let Err(error) = step() {
+            println!("{error:#}");
+        }
     }
     sh::run(&mut build())?;
     let rings = Ring::ALL

@@ -180,7 +180,17 @@ impl<'a> Case<'a> {
         if let Some(finding) = RULES.iter().find_map(|rule| rule.judge(self)) {
             return Some(self.honest(finding));
         }
-        (self.deadline_passed() || self.ending).then(|| self.undetermined())
+        let decided = self.ending || self.deadline_passed() && !self.unsettled();
+        decided.then(|| self.undetermined())
+    }
+
+    /// A drop is too fresh to tell whether the flow died of it.
+    fn unsettled(&self) -> bool {
+        self.flow.drops.iter().any(|group| {
+            group.kind != DropKind::Benign
+                && !self.survived(group)
+                && self.now < group.last.plus(self.patience(group))
+        })
     }
 
     /// The node gave the living connection another address or port, and the peer, who does not know it, reset it.

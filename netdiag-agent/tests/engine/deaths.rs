@@ -160,3 +160,19 @@ fn lost_events_take_the_proof_from_what_was_not_seen() {
     let refused = with_loss(Story::new().syn_at_pod().syn_at_uplink().rst_at_uplink());
     assert_eq!(refused.confidence, Confidence::Proven, "the RST was seen");
 }
+
+/// The last retransmission before the deadline is dropped like the first; while that settles nothing is unsaid.
+#[test]
+fn a_drop_just_before_the_deadline_does_not_unsay_the_death() {
+    let story = Story::new()
+        .syn_at_pod()
+        .firewall(false)
+        .wait(Span::millis(2950))
+        .syn_at_pod()
+        .firewall(false);
+    let verdicts = run(&story, Span::millis(6000));
+    assert!(!verdicts.is_empty());
+    for verdict in &verdicts {
+        assert_eq!(verdict.outcome, Outcome::DroppedHere, "{verdicts:#?}");
+    }
+}

@@ -33,7 +33,12 @@ impl Kubectl {
 
     /// Makes what a manifest describes.
     pub fn apply(&self, manifest: &str) -> Result<()> {
-        let mut command = self.command("apply -f -");
+        self.apply_with("", manifest).map(drop)
+    }
+
+    /// The same with more options; what kubectl says to it.
+    pub fn apply_with(&self, options: &str, manifest: &str) -> Result<String> {
+        let mut command = self.command(&format!("apply {options} -f -"));
         command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("run kubectl")?;
@@ -41,8 +46,9 @@ impl Kubectl {
         let written = stdin.write_all(manifest.as_bytes());
         drop(stdin);
         let output = child.wait_with_output().context("wait for kubectl")?;
-        succeed(&output).with_context(|| format!("kubectl apply:\n{manifest}"))?;
-        written.context("hand kubectl a manifest")
+        let said = succeed(&output).with_context(|| format!("kubectl apply:\n{manifest}"))?;
+        written.context("hand kubectl a manifest")?;
+        Ok(said)
     }
 
     /// The object, or the list, as JSON.

@@ -41,6 +41,8 @@ pub const SCENARIOS: &[Scenario] = &[
     scenarios::selectors::BY_NETNS,
     scenarios::selectors::UNKNOWN,
     scenarios::rbac::SCENARIO,
+    scenarios::agent::MANIFEST,
+    scenarios::agent::RIGHTS,
     scenarios::proxy::SCENARIO,
     scenarios::deleted::PEER,
     scenarios::deleted::TRACED,

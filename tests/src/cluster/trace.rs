@@ -125,17 +125,7 @@ impl Following<'_> {
 
     /// Makes attempts from where a process is.
     pub fn send_from(&mut self, pid: u32, attempts: &[Try]) -> Result<()> {
-        let folder = tempfile::tempdir().context("make a temporary folder")?;
-        let report = folder.path().join("report");
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{pid}/ns/net"));
-        command.args(sender(attempts, &report)?);
-        let shown = shown(&command);
-        let ended = Running::start(command)?.end();
-        let ended = ended.with_context(|| format!("wait for {shown}"))?;
-        let text = std::fs::read_to_string(&report);
-        let text = text.with_context(|| format!("{shown}: {}", ended.stderr))?;
-        self.answers.extend(send::read_report(&text)?);
+        self.answers.extend(send_once(pid, attempts)?);
         Ok(())
     }
 
@@ -147,6 +137,21 @@ impl Following<'_> {
         let ended = ended.with_context(|| format!("wait for {}", self.command))?;
         done(self.command, ended, self.answers)
     }
+}
+
+/// Makes attempts from where a process is; the answers they got.
+pub fn send_once(pid: u32, attempts: &[Try]) -> Result<Vec<Answer>> {
+    let folder = tempfile::tempdir().context("make a temporary folder")?;
+    let report = folder.path().join("report");
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/proc/{pid}/ns/net"));
+    command.args(sender(attempts, &report)?);
+    let shown = shown(&command);
+    let ended = Running::start(command)?.end();
+    let ended = ended.with_context(|| format!("wait for {shown}"))?;
+    let text = std::fs::read_to_string(&report);
+    let text = text.with_context(|| format!("{shown}: {}", ended.stderr))?;
+    send::read_report(&text)
 }
 
 /// The sender's command line.

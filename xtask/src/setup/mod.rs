@@ -2,6 +2,7 @@
 
 pub mod linker;
 pub mod packages;
+pub mod promtool;
 pub mod toolchain;
 
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use anyhow::Result;
 pub fn run() -> Result<ExitCode> {
     build_tools()?;
     packages::ensure()?;
+    promtool::ensure()?;
     println!("ready: cargo build, cargo test, cargo xtask demo");
     Ok(ExitCode::SUCCESS)
 }

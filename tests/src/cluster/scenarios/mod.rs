@@ -1,5 +1,6 @@
 //! One file each, and what several of them try.
 
+pub mod agent;
 pub mod apiserver;
 pub mod deleted;
 pub mod egress;

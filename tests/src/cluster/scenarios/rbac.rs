@@ -41,7 +41,7 @@ fn run(stage: &Stage) -> Result<()> {
     stage.kubectl.apply(MANIFEST)?;
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let file = folder.path().join("narrow.conf");
-    kubeconfig(stage, &file)?;
+    token_kubeconfig(stage, "shop", "narrow", &file)?;
     let web = delivered(stage.service(NAMESPACE, "web")?);
     let attempts = [web, ghost(stage)?];
     let done = Trace::of_client(stage).kubeconfig(&file).run(&attempts)?;
@@ -57,16 +57,18 @@ fn run(stage: &Stage) -> Result<()> {
 }
 
 /// The administrator's kubeconfig with the account's token.
-fn kubeconfig(stage: &Stage, file: &Path) -> Result<()> {
+pub fn token_kubeconfig(stage: &Stage, namespace: &str, account: &str, file: &Path) -> Result<()> {
     let kubectl = &stage.kubectl;
     let secret = || -> Option<String> {
-        let account = kubectl.get("serviceaccount narrow -n shop").ok()?;
-        Some(account.pointer("/secrets/0/name")?.as_str()?.to_owned())
+        let found = kubectl
+            .get(&format!("serviceaccount {account} -n {namespace}"))
+            .ok()?;
+        Some(found.pointer("/secrets/0/name")?.as_str()?.to_owned())
     };
     until("the account has a token", || secret().is_some())?;
     let secret = secret().context("the account has lost its token")?;
     let template = "-o go-template={{.data.token|base64decode}}";
-    let token = kubectl.run(&format!("get secret {secret} -n shop {template}"))?;
+    let token = kubectl.run(&format!("get secret {secret} -n {namespace} {template}"))?;
     let config = kubectl.run("config view --raw -o json")?;
     let mut config: Value = serde_json::from_str(&config).context("read a kubeconfig")?;
     config["users"][0]["user"] = serde_json::json!({ "token": token });
