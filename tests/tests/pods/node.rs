@@ -243,7 +243,11 @@ cni = {{ bin_dir = "/usr/lib/cni", conf_dir = "{}" }}
                 namespace: namespace.to_owned(),
                 attempt: 0,
             }),
-            hostname: name.to_owned(),
+            // A pod of the host network has the node's.
+            hostname: match network {
+                NamespaceMode::Node => String::new(),
+                _ => name.to_owned(),
+            },
             log_directory: "/tmp/netdiag-pods/log".to_owned(),
             labels: BTreeMap::from([
                 ("io.kubernetes.pod.name".to_owned(), name.to_owned()),
