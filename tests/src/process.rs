@@ -56,14 +56,19 @@ impl Running {
     /// Starts it and waits until it says that it is ready.
     pub fn ready(command: Command) -> Result<Self> {
         let mut running = Self::start(command)?;
-        while let Ok(line) = running.lines.recv_timeout(PATIENCE) {
-            let ready = line.contains("ready");
-            running.said.push(line);
-            if ready {
-                return Ok(running);
+        running.says("ready")?;
+        Ok(running)
+    }
+
+    /// Waits until it says this on standard error, and returns that line.
+    pub fn says(&mut self, text: &str) -> Result<String> {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.said.push(line.clone());
+            if line.contains(text) {
+                return Ok(line);
             }
         }
-        bail!("it never was ready: {:?}", running.said);
+        bail!("it never said {text:?}: {:?}", self.said);
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {

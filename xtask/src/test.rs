@@ -151,6 +151,8 @@ fn lab_tests() -> Command {
         "lifecycle",
         "--test",
         "pcap",
+        "--test",
+        "pods",
         // Each lab node is a dozen processes: more at once only makes their time-outs meet.
         "--",
         "--test-threads",

@@ -18,7 +18,7 @@ use crate::export::progress::Progress;
 use crate::identity::kube::names::Wanted;
 use crate::identity::pods::{self, Finder, Follower, Roots};
 use crate::identity::{self, LinkRef, NetnsHandle, Selector, Target};
-use crate::inventory::{Delta, Inventory};
+use crate::inventory::{BlindSpot, Delta, Inventory};
 use crate::kernel;
 use crate::pcap::Capture;
 use crate::privilege;
@@ -45,8 +45,12 @@ pub(super) fn run(options: &cli::Trace, style: Style) -> Result<u8, Error> {
 
 async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     let signals = Signals::new()?;
-    let mut order = order(options).await?;
-    let (target, follower) = target(&options.subject, &mut order.selector).await?;
+    let (mut order, wider) = order(options).await?;
+    let (mut target, follower) = target(&options.subject, &mut order.selector).await?;
+    target
+        .deltas
+        .extend(wider.iter().cloned().map(Delta::Blind));
+    target.blind.extend(wider);
     order.follower = follower.filter(|_| options.until == Until::Interrupted);
     // The user's files first: without its privileges even root may not write into a folder of somebody else.
     let packets = options.pcap.as_deref().map(Capture::create).transpose()?;
@@ -77,14 +81,15 @@ async fn trace(options: &cli::Trace, style: Style) -> Result<u8, Error> {
     }
 }
 
-async fn order(options: &cli::Trace) -> Result<Order, Error> {
-    let targets = match &options.to {
+/// With why more is looked for than was asked for.
+async fn order(options: &cli::Trace) -> Result<(Order, Option<BlindSpot>), Error> {
+    let found = match &options.to {
         Some(to) => destination::targets(to, options).await?,
-        None => Vec::new(),
+        None => Vec::new().into(),
     };
-    Ok(Order {
+    let order = Order {
         selector: selector(&options.subject, &options.uplinks),
-        targets,
+        targets: found.targets,
         config: Config {
             no_answer: options.no_answer,
         },
@@ -94,7 +99,8 @@ async fn order(options: &cli::Trace) -> Result<Order, Error> {
         explain_rule: options.explain_rule,
         names: Some(names(options)),
         follower: None,
-    })
+    };
+    Ok((order, found.blind))
 }
 
 fn names(options: &cli::Trace) -> Wanted {

@@ -46,13 +46,7 @@ impl Scene {
         pods: Vec<NetnsHandle>,
         candidates: &[NetnsHandle],
     ) -> Result<Self, IdentityError> {
-        let view = View::read_of(&node)?;
-        let nsids = view
-            .links
-            .values()
-            .filter_map(LinkView::leads_to)
-            .map(|(nsid, _)| nsid);
-        let peers = name_nsids(&node, nsids, candidates)?;
+        let (view, peers) = read_node(&node, candidates)?;
         let mut handles: Vec<NetnsHandle> = peers.values().cloned().collect();
         for pod in &pods {
             if handles.iter().all(|handle| handle.netns() != pod.netns()) {
@@ -274,6 +268,21 @@ impl Scene {
             name: Arc::from(name),
         }
     }
+}
+
+/// What a node knows of itself, and who is at the other ends of its pairs.
+pub(super) fn read_node(
+    node: &NetnsHandle,
+    candidates: &[NetnsHandle],
+) -> Result<(View, Peers), IdentityError> {
+    let view = View::read_of(node)?;
+    let nsids = view
+        .links
+        .values()
+        .filter_map(LinkView::leads_to)
+        .map(|(nsid, _)| nsid);
+    let peers = name_nsids(node, nsids, candidates)?;
+    Ok((view, peers))
 }
 
 /// What a [`Scene`] means.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::IdentityError;
 use super::netns::{self, NetnsHandle};
-use super::scene::{Scene, Uplinks, node_facts};
+use super::scene::{Scene, Uplinks, node_facts, read_node};
 use super::view::LinkView;
 use crate::event::IfIndex;
 use crate::inventory::{BlindSpot, Delta, Role};
@@ -82,8 +82,12 @@ fn resolve_pods(selector: &Selector, own: &NetnsHandle) -> Result<Target, Identi
         .iter()
         .cloned()
         .partition(|pod| pod.netns() == own.netns());
-    let mut node: Option<(NetnsHandle, String)> = None;
-    for pod in &pods {
+    // One look at the node tells of all pods but those without a veth, and those of nested set-ups.
+    let (_, peers) = read_node(own, &candidates)?;
+    let here = |pod: &&NetnsHandle| peers.values().any(|peer| peer.netns() == pod.netns());
+    let first = pods.iter().find(here);
+    let mut node = first.map(|pod| (own.clone(), pod.label()));
+    for pod in pods.iter().filter(|pod| !here(pod)) {
         let found = node_of(pod, own, &candidates)?.unwrap_or_else(|| own.clone());
         match &node {
             Some((known, of)) if known.netns() != found.netns() => {

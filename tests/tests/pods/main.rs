@@ -3,12 +3,20 @@
 //! Needs root and containerd: `cargo test -p netdiag-tests --features lab --test pods`. Without, each test says so and
 //! passes.
 
+mod api;
+mod follow;
 mod image;
+mod lookup;
 mod node;
+mod speed;
 
 use netdiag_tests::process::Ended;
+use serde_json::Value;
 
 use node::{Node, lacking};
+
+/// Nothing is waited for.
+const SHORT: [&str; 2] = ["--duration", "50ms"];
 
 fn node() -> Option<Node> {
     if let Some(why) = lacking() {
@@ -18,8 +26,7 @@ fn node() -> Option<Node> {
     Some(Node::start().expect("start a node with containerd"))
 }
 
-const SHORT: [&str; 2] = ["--duration", "50ms"];
-
+/// What it says it follows.
 fn ready(ended: &Ended) -> &str {
     let mut lines = ended.stderr.lines();
     lines
@@ -27,33 +34,41 @@ fn ready(ended: &Ended) -> &str {
         .unwrap_or_else(|| panic!("never ready: {ended:#?}"))
 }
 
-#[test]
-fn every_name_leads_to_the_pod() {
-    let Some(mut node) = node() else { return };
-    let web = node
-        .run_pod(
-            "shop",
-            "web-7f9c4d-x2x9k",
-            &[("app", "web"), ("pod-template-hash", "7f9c4d")],
-        )
-        .unwrap();
-    let container = node.run_container(&web, "server").unwrap();
-    let veth = node.veth(&web).unwrap();
-    let uid = format!("pod/{}", web.uid);
-    let id = format!("container/{}", &container[..12]);
-    let sandbox = format!("container/containerd://{}", web.sandbox);
-    for query in [
-        vec!["pod/web-7f9c4d-x2x9k", "-n", "shop"],
-        vec![&uid],
-        vec!["-l", "app=web,!canary", "-n", "shop"],
-        vec!["deployment/web", "-n", "shop"],
-        vec!["rs/web-7f9c4d", "-n", "shop"],
-        vec![&id],
-        vec![&sandbox],
-    ] {
-        let ended = node.traced(&[&query[..], &SHORT].concat()).unwrap();
-        let expected = format!("shop/web-7f9c4d-x2x9k to anywhere, watching {veth} and uplink up0");
-        assert_eq!(ready(&ended), expected, "{query:?}: {ended:#?}");
-        assert_eq!(ended.code, Some(0), "{ended:#?}");
-    }
+/// What cannot be seen, one line each.
+fn blind(ended: &Ended) -> Vec<&str> {
+    let lines = ended.stderr.lines();
+    lines
+        .filter_map(|line| line.strip_prefix("netdiag: blind: "))
+        .collect()
+}
+
+/// The one line of a trace that never began.
+fn refusal(ended: &Ended) -> &str {
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "one clear line is due: {ended:#?}");
+    let line = lines[0].strip_prefix("error: ");
+    line.unwrap_or_else(|| panic!("{ended:#?}"))
+}
+
+fn verdicts(ended: &Ended) -> Vec<Value> {
+    let lines = ended.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+/// The pods flows came from, each as `namespace/name`.
+fn sources(ended: &Ended) -> Vec<String> {
+    let mut names: Vec<String> = verdicts(ended)
+        .iter()
+        .map(|verdict| {
+            let source = &verdict["source"];
+            let text = |key: &str| source[key].as_str().unwrap_or("?").to_owned();
+            format!("{}/{}", text("namespace"), text("pod_name"))
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }

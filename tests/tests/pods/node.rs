@@ -243,7 +243,11 @@ cni = {{ bin_dir = "/usr/lib/cni", conf_dir = "{}" }}
                 namespace: namespace.to_owned(),
                 attempt: 0,
             }),
-            hostname: name.to_owned(),
+            // A pod of the host network has the node's.
+            hostname: match network {
+                NamespaceMode::Node => String::new(),
+                _ => name.to_owned(),
+            },
             log_directory: "/tmp/netdiag-pods/log".to_owned(),
             labels: BTreeMap::from([
                 ("io.kubernetes.pod.name".to_owned(), name.to_owned()),
@@ -345,18 +349,40 @@ cni = {{ bin_dir = "/usr/lib/cni", conf_dir = "{}" }}
         })
     }
 
+    /// Shell commands, one after the other until one fails.
+    pub fn script(&self, text: &str) -> Result<String> {
+        image::run(self.command("sh").args(["-euc", text]))
+    }
+
+    /// Ctrl-C for every netdiag on the node.
+    pub fn interrupt(&self) -> Result<()> {
+        self.script("kill -INT $(pidof netdiag)").map(drop)
+    }
+
+    /// Name of the pod's namespace below the node's /run/netns.
+    pub fn netns_name(&self, pod: &Pod) -> Result<String> {
+        let interfaces = self.interfaces(pod)?;
+        let paths = interfaces.iter().filter_map(|one| one["sandbox"].as_str());
+        let path = paths.into_iter().find(|path| !path.is_empty());
+        let name = path.and_then(|path| path.rsplit('/').next());
+        name.map(str::to_owned).context("a namespace in the result")
+    }
+
     /// The node-side end of the pod's veth, from what the network plugin wrote.
     pub fn veth(&self, pod: &Pod) -> Result<String> {
+        let interfaces = self.interfaces(pod)?;
+        let mut names = interfaces.iter().filter_map(|one| one["name"].as_str());
+        let veth = names.find(|name| name.starts_with("veth"));
+        veth.map(str::to_owned).context("a veth in the result")
+    }
+
+    fn interfaces(&self, pod: &Pod) -> Result<Vec<serde_json::Value>> {
         let file = format!("var/lib/cni/results/lab-{}-eth0", pod.sandbox);
         let text =
             fs::read_to_string(self.root().join(&file)).with_context(|| format!("read {file}"))?;
         let value: serde_json::Value = serde_json::from_str(&text)?;
-        let interfaces = value["result"]["interfaces"]
-            .as_array()
-            .context("interfaces")?;
-        let names = interfaces.iter().filter_map(|one| one["name"].as_str());
-        let veth = names.into_iter().find(|name| name.starts_with("veth"));
-        veth.map(str::to_owned).context("a veth in the result")
+        let interfaces = value["result"]["interfaces"].as_array();
+        interfaces.cloned().context("interfaces in the result")
     }
 }
 

@@ -194,7 +194,9 @@ impl Choice<'_> {
         cost: &str,
     ) -> Result<(Rule, Vec<Local>), FindError> {
         let known = |pod: &Local| rule.admits(self.namespace, pod);
-        if self.listing.pods.iter().all(|pod| known(pod).is_none()) {
+        // A runtime knows its pods by name; without one it takes somebody who does.
+        let blank = self.listing.pods.iter().all(|pod| known(pod).is_none());
+        if blank && self.listing.runtime.is_none() {
             return Err(self.nobody(why));
         }
         let own = self

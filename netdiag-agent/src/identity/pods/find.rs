@@ -101,8 +101,9 @@ impl Finder {
                 .as_ref()
                 .is_some_and(|uid| self.seen_uids.contains(uid));
             match rule.admits(&self.namespace, &pod) {
+                // The runtime does not hear of labels that changed since.
+                _ if known => own.push(pod),
                 Some(true) => own.push(pod),
-                None if known => own.push(pod),
                 None => unknown.push(pod),
                 Some(false) => {}
             }

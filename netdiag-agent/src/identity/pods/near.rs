@@ -37,20 +37,23 @@ fn rank(typed: &str, name: &str) -> Option<usize> {
     (typed.len() > 2 && name.contains(typed)).then_some(300 + longer)
 }
 
-/// Letters to insert, remove or change (Levenshtein).
+/// Letters to insert, remove, change, or swap with their neighbour (optimal string alignment).
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, letter) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, candidate) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *candidate);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let changed = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut best = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
         }
+        rows.push(row);
     }
-    row[other.len()]
+    rows[one.len()][other.len()]
 }
 
 #[cfg(test)]
@@ -66,7 +69,8 @@ mod tests {
         for (one, other, letters) in [
             ("", "", 0),
             ("web", "", 3),
-            ("web", "wbe", 2),
+            ("web", "wbe", 1),
+            ("web", "ebw", 2),
             ("web", "webs", 1),
             ("a", "b", 1),
         ] {
