@@ -16,8 +16,8 @@ use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
-    Candidate, Fate, Hook, Owner, PacketFacts, evaluate, narrow, owner, service_without_endpoints,
-    traced, undo,
+    Candidate, Family, Fate, Hook, Owner, PacketFacts, evaluate, narrow, owner,
+    service_without_endpoints, traced, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -290,6 +290,9 @@ fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup)
             ..facts.clone()
         };
         found = evaluate(&rules.after.ruleset, hook, &either).candidates;
+    }
+    if packet::by_bridge_family(&group.drop.stack) {
+        found.retain(|candidate| candidate.family == Family::Bridge);
     }
     if let Some(refusal) = &group.drop.refusal {
         let in_table: Vec<_> = found
