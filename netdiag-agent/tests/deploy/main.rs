@@ -32,7 +32,7 @@ fn values() -> Value {
 /// The values of an installation that wants everything.
 fn everything() -> Value {
     let mut values = values();
-    values["capabilities"]["sysAdmin"] = json!(true);
+    values["capabilities"] = json!({"sysAdmin": true, "netRaw": true});
     values["api"]["enabled"] = json!(true);
     values["podMonitor"]["enabled"] = json!(true);
     values["priorityClassName"] = json!("system-node-critical");
@@ -138,14 +138,11 @@ fn kubernetes_knows_every_key() {
 }
 
 #[test]
-fn the_container_holds_what_the_agent_keeps_and_sys_admin_only_when_asked_for() {
-    let with_sys_admin: Vec<String> = privilege::kept().collect();
-    let without: Vec<String> = with_sys_admin
-        .iter()
-        .filter(|name| *name != "SYS_ADMIN")
-        .cloned()
-        .collect();
-    for (values, expected) in [(values(), without), (everything(), with_sys_admin)] {
+fn the_container_holds_what_the_agent_keeps_and_the_dear_ones_only_when_asked_for() {
+    let all: Vec<String> = privilege::kept().collect();
+    let dear = |name: &&String| matches!(name.as_str(), "SYS_ADMIN" | "NET_RAW");
+    let cheap: Vec<String> = all.iter().filter(|name| !dear(name)).cloned().collect();
+    for (values, expected) in [(values(), cheap), (everything(), all)] {
         let daemons = of_kind(&documents(&rendered(&values)), "DaemonSet");
         let pod = &daemons["spec"]["template"]["spec"];
         let context = &pod["containers"][0]["securityContext"];
