@@ -124,7 +124,7 @@ fn timed(name: &str, ring: impl FnOnce() -> Result<Outcome>) -> Row {
 }
 
 /// All commands build the same packages with the same features and profile, so that nothing is built twice.
-fn cargo(subcommand: &str) -> Command {
+pub fn cargo(subcommand: &str) -> Command {
     let mut command = sh::cargo();
     command.args([subcommand, "--features", "netdiag-tests/lab"]);
     command
