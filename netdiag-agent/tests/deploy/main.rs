@@ -86,21 +86,33 @@ fn of_kind(documents: &[Value], kind: &str) -> Value {
     found[0].clone()
 }
 
+const UPDATE: &str = "UPDATE_DEPLOY=1 cargo test -p netdiag-agent --test deploy";
+
 #[test]
 fn the_rendered_manifests_are_those_of_the_chart() {
-    let path = deploy().join("rendered.yaml");
-    let text = format!(
-        "# The chart with its own values, in kube-system. Written by `UPDATE_DEPLOY=1 cargo test -p netdiag-agent --test deploy`.\n{}",
-        rendered(&values())
-    );
-    if std::env::var_os("UPDATE_DEPLOY").is_some() {
-        fs::write(&path, &text).expect("write rendered.yaml");
+    let all = rendered(&everything());
+    let kinds_of_kubernetes = all
+        .split_inclusive("\n---\n")
+        .filter(|document| !document.contains("kind: PodMonitor"));
+    for (file, what, text) in [
+        (
+            "rendered.yaml",
+            "The chart with its own values",
+            rendered(&values()),
+        ),
+        (
+            "../tests/src/cluster/everything.yaml",
+            "The chart with everything on, but for the PodMonitor",
+            kinds_of_kubernetes.collect(),
+        ),
+    ] {
+        let path = deploy().join(file);
+        let text = format!("# {what}, in kube-system. Written by `{UPDATE}`.\n{text}");
+        if std::env::var_os("UPDATE_DEPLOY").is_some() {
+            fs::write(&path, &text).expect("write the manifests");
+        }
+        assert_eq!(read(&path), text, "run {UPDATE}");
     }
-    assert_eq!(
-        read(&path),
-        text,
-        "run UPDATE_DEPLOY=1 cargo test -p netdiag-agent --test deploy"
-    );
 }
 
 /// Nothing of a document may be lost on the way through Kubernetes' own type: a misspelt key would be.
