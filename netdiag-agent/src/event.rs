@@ -186,6 +186,25 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Nothing is known of it but its tuple.
+    pub const fn of(tuple: Tuple) -> Self {
+        Self {
+            tuple,
+            inner: None,
+            outer: None,
+            tcp: None,
+            icmp: None,
+            ttl: 64,
+            ip_id: 0,
+            len: 60,
+            dont_fragment: false,
+            fragment: false,
+            mark: 0,
+            skb: None,
+            snap: None,
+        }
+    }
+
     /// RFC 792 type 0, RFC 4443 type 129.
     pub fn is_echo_reply(&self) -> bool {
         let answer = match self.tuple.proto {

@@ -7,7 +7,8 @@ mod packet;
 
 pub(super) use packet::address_type;
 
-use super::case::{Case, Death, Finding};
+use super::case::{Case, Death};
+use super::finding::Finding;
 use super::rule_component::component;
 use super::types::{Component, Confidence, HopName, Remediation};
 use crate::event::{NfFamily, Refusal, Refuser};

@@ -4,7 +4,8 @@ use super::{Page, Rule, death};
 use crate::event::IfIndex;
 use crate::flow::drops::DropKind;
 use crate::inventory::Link;
-use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::case::{Case, Death};
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component};
 
 #[derive(Debug)]

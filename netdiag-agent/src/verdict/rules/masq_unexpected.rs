@@ -3,7 +3,8 @@
 use super::{Page, Remark, Rule};
 use crate::inventory::NamespaceKind;
 use crate::ruleset::Owner;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::masquerade::Masquerade;
 use crate::verdict::types::{Cause, NatKind};
 

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Page, Rule};
 use crate::event::Proto;
 use crate::flow::record::Direction;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::masquerade::Masquerade;
 use crate::verdict::types::{Cause, Confidence, NatKind, Outcome};
 
