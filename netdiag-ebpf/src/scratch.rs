@@ -18,6 +18,7 @@ const SLOTS: u32 = 4;
 #[repr(C)]
 struct Slot {
     seen: Sighting,
+    /// 0: free; else its own index plus one.
     busy: u64,
 }
 
@@ -53,8 +54,10 @@ fn acquire() -> u32 {
         // SAFETY: as above.
         unsafe {
             if busy.read_volatile() == 0 {
-                busy.write_volatile(1);
-                return index;
+                busy.write_volatile(u64::from(index) + 1);
+                // Read back, for the verifier does not know what is in a map: since Linux 6.15 it follows constant
+                // keys of arrays, and would walk the rest of the program once for every slot.
+                return (busy.read_volatile() as u32).wrapping_sub(1);
             }
         }
     }
