@@ -79,19 +79,6 @@ impl Network {
 }
 
 impl Packet {
-    pub const EMPTY: Self = Self {
-        tuple: Tuple::ZERO,
-        inner: Tuple::ZERO,
-        net: Network::EMPTY,
-        tcp_seq: 0,
-        tcp_ack: 0,
-        payload: 0,
-        tcp_flags: 0,
-        icmp_type: 0,
-        icmp_code: 0,
-        _pad: 0,
-    };
-
     pub const fn has_inner(&self) -> bool {
         self.net.flags & FLAG_INNER != 0
     }

@@ -11,6 +11,7 @@ use netdiag_common::hook::HookId;
 
 use crate::emit;
 use crate::skb::Sighting;
+use crate::words;
 
 /// Task, softirq, interrupt, and one for kernels that let tasks preempt each other here.
 const SLOTS: u32 = 4;
@@ -36,7 +37,8 @@ pub fn with_sighting(hook: HookId, body: impl FnOnce(&mut Sighting)) {
     };
     // SAFETY: a live map value of this CPU, ours until it is marked free.
     unsafe {
-        (*slot).seen = Sighting::EMPTY;
+        // Of numbers alone: all zeros is an empty one.
+        words::zero(&raw mut (*slot).seen);
         body(&mut (*slot).seen);
         (&raw mut (*slot).busy).write_volatile(0);
     }
