@@ -33,3 +33,20 @@ pub unsafe fn copy<T: Copy>(from: &T, to: *mut T) {
         unsafe { to.add(n).write_volatile(from.add(n).read_volatile()) };
     }
 }
+
+/// Writes the v4-mapped form of an IPv4 address.
+///
+/// # Safety
+/// `to` must be valid for writes and aligned to half a word.
+#[inline(always)]
+pub unsafe fn mapped(v4: [u8; 4], to: *mut [u8; 16]) {
+    let to: *mut u32 = to.cast();
+    let marker = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+    for (n, part) in [0, 0, marker, u32::from_ne_bytes(v4)]
+        .into_iter()
+        .enumerate()
+    {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(n).write_volatile(part) };
+    }
+}
