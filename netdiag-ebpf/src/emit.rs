@@ -5,7 +5,6 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_get_stack};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_buf};
 use aya_ebpf::maps::PerCpuArray;
 use core::ffi::c_void;
-use core::ptr;
 use netdiag_common::event::{
     DnsRecord, FLAG_CT, FLAG_DST, FLAG_SNAP, FLAG_TUPLE, NetfilterRecord, Record, SNAP_BYTES,
     STACK_DEPTH, Snap, Snapped, StackRecord, TAIL_DNS, TAIL_NETFILTER, TAIL_NONE, TAIL_STACK,
@@ -16,6 +15,7 @@ use netdiag_common::offsets::ABSENT;
 use crate::log;
 use crate::maps::{EVENTS, LOST, MAP_FULL, SEEN, setting};
 use crate::skb::{Sighting, dst, field};
+use crate::words;
 
 /// Where a program runs: one at TC may not be allowed to read kernel memory.
 const TC: bool = true;
@@ -64,7 +64,7 @@ pub fn event_with_stack(ctx: *mut c_void, hook: HookId, seen: &Sighting, report:
         unsafe {
             fill::<KERNEL>(&raw mut (*record).record, hook, seen, report, TAIL_STACK);
             let stack = &raw mut (*record).stack;
-            ptr::write_bytes(stack, 0, 1);
+            words::zero(stack);
             bpf_get_stack(ctx, stack.cast(), (8 * STACK_DEPTH) as u32, 0);
         }
     };
@@ -91,7 +91,7 @@ pub fn event_with_dns(
                 TAIL_DNS,
             );
             let bytes = &raw mut (*record).payload;
-            ptr::write_bytes(bytes, 0, 1);
+            words::zero(bytes);
             (*record)._pad = 0;
             (*record).payload_len = payload(bytes.cast());
         }
@@ -119,8 +119,8 @@ pub fn event_with_netfilter(
                 TAIL_NETFILTER,
             );
             (*record)._pad = 0;
-            ptr::write_bytes(&raw mut (*record).table, 0, 1);
-            ptr::write_bytes(&raw mut (*record).chain, 0, 1);
+            words::zero(&raw mut (*record).table);
+            words::zero(&raw mut (*record).chain);
         }
         names(record);
     };
@@ -238,10 +238,10 @@ unsafe fn fill<const PLACE: bool>(
         (*record).ct_info = conntrack.info;
         (*record).ct_tcp_state = conntrack.tcp_state;
         (*record).ct_zone = conntrack.zone;
-        (*record).packet = packet.tuple;
-        (*record).inner = packet.inner;
-        (*record).ct_orig = conntrack.orig;
-        (*record).ct_reply = conntrack.answer;
+        words::copy(&packet.tuple, &raw mut (*record).packet);
+        words::copy(&packet.inner, &raw mut (*record).inner);
+        words::copy(&conntrack.orig, &raw mut (*record).ct_orig);
+        words::copy(&conntrack.answer, &raw mut (*record).ct_reply);
         // Not even the call may be left in a program that is not allowed to make it.
         let more = if PLACE == TC && setting!(tc_kernel_read) == 0 {
             fill_unknown(record, seen)
@@ -282,7 +282,7 @@ unsafe fn fill_unknown(record: *mut Record, seen: &Sighting) -> u16 {
         (*record).ifindex = seen.ifindex;
         (*record).iif = 0;
         (*record).mark = 0;
-        (*record).ifname = [0; 16];
+        words::zero(&raw mut (*record).ifname);
         (*record).dst_input = 0;
         (*record).dst_output = 0;
         (*record).dst_error = 0;
@@ -314,7 +314,7 @@ unsafe fn fill_name(record: *mut Record, dev: usize) {
     // SAFETY: the caller's promise; the helper checks the address and zeroes the target when it is bad.
     unsafe {
         let name = &raw mut (*record).ifname;
-        ptr::write_bytes(name, 0, 1);
+        words::zero(name);
         if dev != 0 && offset != ABSENT {
             let _ = bpf_probe_read_kernel_buf((dev + offset as usize) as *const u8, &mut *name);
         }

@@ -34,6 +34,7 @@ mod packet;
 mod scratch;
 mod skb;
 mod sock;
+mod words;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -7,7 +7,7 @@ use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
 use netdiag_common::event::{FLAG_DF, FLAG_FRAGMENT, FLAG_INNER, FLAG_TUNNEL};
 use netdiag_common::tuple::{
-    IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, Tuple, mapped,
+    IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, Tuple,
 };
 use network_types::eth::EthHdr;
 use network_types::icmp::Icmpv4Hdr;
@@ -17,6 +17,7 @@ use network_types::udp::UdpHdr;
 use network_types::vxlan::VxlanHdr;
 
 use crate::maps::setting;
+use crate::words;
 
 pub const TCP_FIN: u8 = 0x01;
 pub const TCP_SYN: u8 = 0x02;
@@ -79,19 +80,6 @@ impl Network {
 }
 
 impl Packet {
-    pub const EMPTY: Self = Self {
-        tuple: Tuple::ZERO,
-        inner: Tuple::ZERO,
-        net: Network::EMPTY,
-        tcp_seq: 0,
-        tcp_ack: 0,
-        payload: 0,
-        tcp_flags: 0,
-        icmp_type: 0,
-        icmp_code: 0,
-        _pad: 0,
-    };
-
     pub const fn has_inner(&self) -> bool {
         self.net.flags & FLAG_INNER != 0
     }
@@ -229,8 +217,11 @@ fn ipv4(header: &Ipv4Hdr, at: u32, tuple: &mut Tuple, net: &mut Network) -> bool
     if header_len < 20 {
         return false;
     }
-    tuple.saddr = mapped(header.src_addr);
-    tuple.daddr = mapped(header.dst_addr);
+    // SAFETY: addresses in a tuple are aligned to words.
+    unsafe {
+        words::mapped(header.src_addr, &raw mut tuple.saddr);
+        words::mapped(header.dst_addr, &raw mut tuple.daddr);
+    }
     tuple.proto = header.proto;
     net.transport = at + header_len;
     net.len = u32::from(u16::from_be_bytes(header.tot_len));

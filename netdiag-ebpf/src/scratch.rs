@@ -11,6 +11,7 @@ use netdiag_common::hook::HookId;
 
 use crate::emit;
 use crate::skb::Sighting;
+use crate::words;
 
 /// Task, softirq, interrupt, and one for kernels that let tasks preempt each other here.
 const SLOTS: u32 = 4;
@@ -18,6 +19,7 @@ const SLOTS: u32 = 4;
 #[repr(C)]
 struct Slot {
     seen: Sighting,
+    /// 0: free; else its own index plus one.
     busy: u64,
 }
 
@@ -35,7 +37,8 @@ pub fn with_sighting(hook: HookId, body: impl FnOnce(&mut Sighting)) {
     };
     // SAFETY: a live map value of this CPU, ours until it is marked free.
     unsafe {
-        (*slot).seen = Sighting::EMPTY;
+        // Of numbers alone: all zeros is an empty one.
+        words::zero(&raw mut (*slot).seen);
         body(&mut (*slot).seen);
         (&raw mut (*slot).busy).write_volatile(0);
     }
@@ -53,8 +56,10 @@ fn acquire() -> u32 {
         // SAFETY: as above.
         unsafe {
             if busy.read_volatile() == 0 {
-                busy.write_volatile(1);
-                return index;
+                busy.write_volatile(u64::from(index) + 1);
+                // Read back, for the verifier does not know what is in a map: since Linux 6.15 it follows constant
+                // keys of arrays, and would walk the rest of the program once for every slot.
+                return (busy.read_volatile() as u32).wrapping_sub(1);
             }
         }
     }

@@ -35,15 +35,6 @@ pub struct Conntrack {
 }
 
 impl Sighting {
-    pub const EMPTY: Self = Self {
-        skb: 0,
-        dev: 0,
-        netns: 0,
-        ifindex: 0,
-        packet: Packet::EMPTY,
-        conntrack: Conntrack::EMPTY,
-    };
-
     /// Fills in place and headers of `skb`. False: no packet of a flow.
     #[inline(always)]
     pub fn read(&mut self, skb: usize, origin: Origin, header: Header) -> bool {
@@ -58,18 +49,6 @@ impl Sighting {
     pub fn read_conntrack(&mut self) {
         conntrack(self.skb, &mut self.conntrack);
     }
-}
-
-impl Conntrack {
-    const EMPTY: Self = Self {
-        orig: Tuple::ZERO,
-        answer: Tuple::ZERO,
-        status: 0,
-        zone: 0,
-        info: 0,
-        tcp_state: 0,
-        present: 0,
-    };
 }
 
 /// Where a packet is.

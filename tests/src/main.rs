@@ -179,28 +179,35 @@ fn work(queue: Vec<Variant>, jobs: usize, options: &Options) -> Vec<Ending> {
     endings.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn one((scenario, topology, family): Variant, options: &Options) -> Ending {
+fn one(run: Variant, options: &Options) -> Ending {
+    let (scenario, topology, family) = run;
     let name = variant(scenario, topology, family);
-    if let Some(why) = needs::missing(scenario) {
+    let none = |why| {
+        let attempts = scenario::attempts(scenario, &scenario.plan(topology), family);
+        outcome::without_verdicts(&attempts, why)
+    };
+    let (ending, outcomes) = if let Some(why) = needs::missing(scenario) {
         println!("skip  {name}: {why}");
-        return Ending::Skipped;
-    }
-    match runner::run(scenario, topology, family, options) {
-        Ok(passed) => {
-            println!("ok    {name} ({:.1} s)", passed.took.as_secs_f32());
-            if let Ok(kernel) = kernel::this() {
-                let (release, tier) = (&kernel.release, kernel.tier(options.tier));
-                for outcome in &passed.outcomes {
-                    println!("{}\t{release}\t{tier}\t{name}\t{outcome}", outcome::PREFIX);
-                }
+        (Ending::Skipped, none(outcome::LEFT_OUT))
+    } else {
+        match runner::run(scenario, topology, family, options) {
+            Ok(passed) => {
+                println!("ok    {name} ({:.1} s)", passed.took.as_secs_f32());
+                (Ending::Passed, passed.outcomes)
             }
-            Ending::Passed
+            Err(error) => {
+                println!("FAIL  {name}\n{error:#}");
+                (Ending::Failed, none(outcome::FAILED))
+            }
         }
-        Err(error) => {
-            println!("FAIL  {name}\n{error:#}");
-            Ending::Failed
+    };
+    if let (Ok(kernel), false) = (kernel::this(), options.without_trace) {
+        let (release, tier) = (&kernel.release, kernel.tier(options.tier));
+        for outcome in &outcomes {
+            println!("{}\t{release}\t{tier}\t{name}\t{outcome}", outcome::PREFIX);
         }
     }
+    ending
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

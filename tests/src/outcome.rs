@@ -14,7 +14,8 @@ pub const PREFIX: &str = "result";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub cause: String,
-    /// `PROVEN`, `INFERRED`, or `-` when another cause was named, or none.
+    /// `PROVEN`, `INFERRED`, or `-` when another cause was named, or none; [`FAILED`] or [`LEFT_OUT`] without a verdict
+    /// that counts.
     pub said: String,
     /// The one rule is named; `-` where no rule was to be named.
     pub rule: &'static str,
@@ -26,6 +27,23 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// The verdict is not what is due on this kernel.
+pub const FAILED: &str = "failed";
+/// This machine lacks what the scenario breaks.
+pub const LEFT_OUT: &str = "left out";
+
+/// For a scenario that has no verdicts to tell of: why, once for each cause that was due.
+pub fn without_verdicts(attempts: &[Attempt], why: &str) -> Vec<Outcome> {
+    let due = |attempt| {
+        Some(Outcome {
+            cause: due(attempt)?.to_owned(),
+            said: why.to_owned(),
+            rule: "-",
+        })
+    };
+    attempts.iter().filter_map(due).collect()
+}
+
 /// Of each attempt that should name a cause, by the strongest expectation there is.
 pub fn outcomes(attempts: &[Attempt], verdicts: &[Value]) -> Vec<Outcome> {
     attempts
@@ -34,12 +52,14 @@ pub fn outcomes(attempts: &[Attempt], verdicts: &[Value]) -> Vec<Outcome> {
         .collect()
 }
 
-fn outcome(attempt: &Attempt, verdicts: &[Value]) -> Option<Outcome> {
-    // Where no cause will do as well, or only that none is known, there is nothing to prove.
+/// The cause to be proven. Where no cause will do as well, or only that none is known, there is nothing to prove.
+fn due(attempt: &Attempt) -> Option<&'static str> {
     let cause = *attempt.expect.causes.first()?;
-    if matches!(cause, "" | "UNKNOWN") {
-        return None;
-    }
+    (!matches!(cause, "" | "UNKNOWN")).then_some(cause)
+}
+
+fn outcome(attempt: &Attempt, verdicts: &[Value]) -> Option<Outcome> {
+    let cause = due(attempt)?;
     let verdict = check::about(attempt, verdicts)?;
     let named = check::text(verdict, "/cause") == cause;
     let confidence = check::text(verdict, "/confidence");

@@ -18,6 +18,7 @@ use crate::plan::{Family, Topology};
 use crate::process::{Ended, Resident, Running};
 use crate::scenario::{Attempt, Scenario, Select, Sender};
 use crate::snapshot::Snapshot;
+use crate::step::Answer;
 use crate::{check, conntrack, kernel, objects, programs, replay, send};
 
 /// How to run.
@@ -55,7 +56,11 @@ pub fn run(
     let node = Node::build(scenario.plan(topology)).context("build the node")?;
     let case = Case::new(&node, family);
     (scenario.build)(&case).with_context(|| format!("break the node: {}", scenario.about))?;
-    let wanted = (scenario.attempts)(&case.place);
+    let mut wanted = (scenario.attempts)(&case.place);
+    let healthy = |attempt: &&mut Attempt| attempt.answers == [Answer::Ok];
+    for attempt in wanted.iter_mut().filter(healthy) {
+        attempt.step.timeout = attempt.step.timeout.max(PATIENCE);
+    }
     let mut attempts = wanted.clone();
     if !options.without_trace {
         let kernel = kernel::this()?;
@@ -86,6 +91,9 @@ pub fn run(
         took: start.elapsed(),
     })
 }
+
+/// What will succeed may take its time on a busy or emulated machine; only what will fail is waited for in full.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the processes of a run leave for us.
 struct Files {

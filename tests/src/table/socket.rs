@@ -205,9 +205,12 @@ fn listen_overflow(place: &Place) -> Vec<Attempt> {
 fn guarded(place: &Place) -> Vec<Attempt> {
     let far = Step::new(Kind::Tcp, at(place.local(), broken::GUARDED));
     let mut expect = Expect::dropped(&["UNKNOWN"], SOCKET).weaker(&[(
-        // TCP frees so much without a reason there that a drop says nothing.
+        // TCP frees so much without a reason there that a drop says nothing. That no answer comes out of the pod does.
         Lack::Reason("TCP_MINTTL"),
-        |expect| *expect = Expect::not_failing(),
+        |expect| {
+            expect.action = "NOT_SEEN";
+            expect.present = &["remediation"];
+        },
     )]);
     expect.confidences = &[];
     controls::beside(place, vec![Attempt::new(far, &[Answer::Timeout], expect)])

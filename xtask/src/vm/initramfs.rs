@@ -46,6 +46,8 @@ const FILES: &[&str] = &[
     "/etc/iproute2",
     "/usr/share/iproute2",
     "/etc/nsswitch.conf",
+    // Without any, no client of an API server is made, not even one that needs none.
+    "/etc/ssl/certs/ca-certificates.crt",
 ];
 
 /// On a merged-/usr system these are links.

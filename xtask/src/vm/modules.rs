@@ -100,6 +100,7 @@ const WANTED: &[&str] = &[
     "xt_NFLOG",
     "xt_TCPMSS",
     "xt_bpf",
+    "xt_u32",
     "ip_set",
     "ip_set_hash_ip",
     "ip_set_hash_net",
