@@ -94,23 +94,9 @@ impl Lab {
         sent.expect("the sender runs");
     }
 
-    fn verdicts(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
-        let output = Command::new(programs::netdiag().expect("netdiag is built"))
-            .args(["verdicts", "-o", "jsonl"])
-            .args(arguments)
-            .output()
-            .expect("run netdiag verdicts");
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let lines = text
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"));
-        (output.status.code(), lines.collect())
-    }
-
     fn stored(&self) -> Vec<Value> {
         let store = self.path("store");
-        self.verdicts(&["--store", store.to_str().expect("UTF-8")])
-            .1
+        verdicts(&["--store", store.to_str().expect("UTF-8")]).1
     }
 
     /// Waits until the store holds such verdicts.
@@ -173,6 +159,20 @@ fn terminate(agent: Running) -> Ended {
     agent.end().expect("it ends")
 }
 
+/// What `netdiag verdicts` says, and its exit code.
+fn verdicts(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let output = Command::new(programs::netdiag().expect("netdiag is built"))
+        .args(["verdicts", "-o", "jsonl"])
+        .args(arguments)
+        .output()
+        .expect("run netdiag verdicts");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    (output.status.code(), lines.collect())
+}
+
 /// A metric's samples whose labels contain this text, added up.
 fn metric(text: &str, name: &str, labels: &str) -> f64 {
     let samples = text
@@ -209,9 +209,9 @@ fn what_fails_is_stored_counted_and_served_and_nothing_stays_attached() {
         stored[0]
     );
     let socket = format!("unix:{}", lab.path("socket").display());
-    let asked = lab.verdicts(&["--api", &socket, "--since", "1m", "--outcome", "failing"]);
+    let asked = verdicts(&["--api", &socket, "--since", "1m", "--outcome", "failing"]);
     assert_eq!(asked, (Some(1), stored));
-    let none = lab.verdicts(&["--api", &socket, "--outcome", "refused"]);
+    let none = verdicts(&["--api", &socket, "--outcome", "refused"]);
     assert_eq!(none, (Some(0), vec![]));
     let (status, ready) = lab.ask("GET /readyz", "");
     assert_eq!(

@@ -86,11 +86,10 @@ pub fn count(line: &str, word: &str) -> u32 {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::build_tools()?;
-    for step in [setup::packages::ensure, setup::promtool::ensure] {
-        if let Err(error) = step() {
-            println!("{error:#}");
-        }
+    if let Err(error) = setup::packages::ensure() {
+        println!("{error:#}");
     }
+    setup::promtool::ensure();
     sh::run(&mut build())?;
     let rings = Ring::ALL
         .into_iter()

@@ -141,7 +141,7 @@ fn kubernetes_knows_every_key() {
                 Some("RoleBinding") => takes_all::<RoleBinding>(&document),
                 // Not Kubernetes' own; its operator's schema is not at hand.
                 Some("PodMonitor") => {
-                    assert_eq!(document["spec"]["podMetricsEndpoints"][0]["port"], "api")
+                    assert_eq!(document["spec"]["podMetricsEndpoints"][0]["port"], "api");
                 }
                 other => panic!("{other:?} is checked by nobody"),
             }

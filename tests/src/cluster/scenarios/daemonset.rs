@@ -32,7 +32,7 @@ fn run(stage: &Stage) -> Result<()> {
     stage
         .kubectl
         .run("delete daemonset netdiag -n kube-system --wait=false")?;
-    watched.with_context(|| format!("{}", said.unwrap_or_else(|why| format!("{why:#}"))))?;
+    watched.with_context(|| said.unwrap_or_else(|why| format!("{why:#}")))?;
     until("the agent's pod is gone", || agent(stage).is_err())
 }
 
