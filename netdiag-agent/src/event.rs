@@ -185,6 +185,18 @@ pub struct Packet {
     pub snap: Option<Arc<[u8]>>,
 }
 
+impl Packet {
+    /// RFC 792 type 0, RFC 4443 type 129.
+    pub fn is_echo_reply(&self) -> bool {
+        let answer = match self.tuple.proto {
+            Proto::ICMP => 0,
+            Proto::ICMPV6 => 129,
+            _ => return false,
+        };
+        self.icmp.is_some_and(|icmp| icmp.kind == answer)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpHeader {
     pub flags: TcpFlags,

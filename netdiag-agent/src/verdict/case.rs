@@ -23,6 +23,9 @@ const GRACE: Span = Span::millis(30);
 /// An established connection retransmits; only a loss that lasts this long is a death.
 const PERSIST: Span = Span::millis(700);
 
+/// So many segments sent again are more than one that got lost.
+const STUBBORN: u32 = 2;
+
 /// Last known state of a neighbour entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
@@ -181,7 +184,14 @@ impl<'a> Case<'a> {
             return Some(self.honest(finding));
         }
         let decided = self.ending || self.deadline_passed() && !self.unsettled();
-        decided.then(|| self.undetermined())
+        (decided && !self.unwatched()).then(|| self.undetermined())
+    }
+
+    /// The node's talk with itself passes no interface we watch; without a refusal or a loss there is nothing to tell.
+    fn unwatched(&self) -> bool {
+        let same = |to: &Namespace| self.initiator().is_some_and(|from| from.netns == to.netns);
+        let home = self.flow.tuple.dst.ip().is_loopback() || self.responder().is_some_and(same);
+        home && self.flow.sightings.is_empty() && self.flow.drops.is_empty()
     }
 
     /// A drop is too fresh to tell whether the flow died of it.
@@ -221,6 +231,12 @@ impl<'a> Case<'a> {
             finding = finding
                 .caveat(remark.caveat)
                 .remedy(remark.summary, remark.commands);
+        }
+        let resent = self.flow.tcp.resent;
+        if resent >= STUBBORN {
+            finding = finding.caveat(format!(
+                "established, then {resent} segments had to be sent again: if data does not get through, suspect the path MTU or a filter beyond this node"
+            ));
         }
         let syns = self.flow.syn_count();
         if syns > 1 && self.losses().next().is_none() {
@@ -268,7 +284,8 @@ impl<'a> Case<'a> {
     /// Packets behind the verdict. What the kernel frees of a healthy connection is none of them.
     pub fn weight(&self) -> u64 {
         let lost: u64 = self.losses().map(|group| group.count).sum();
-        lost + u64::from(self.flow.syn_count()) + self.flow.queue_full
+        let sent_again = self.flow.syn_count() + self.flow.tcp.resent;
+        lost + u64::from(sent_again) + self.flow.queue_full
     }
 
     fn deadline(&self) -> Ktime {
@@ -392,7 +409,9 @@ impl<'a> Case<'a> {
     /// The flow went on after this drop, or was over before it.
     fn survived(&self, group: &DropGroup) -> bool {
         let flow = self.flow;
-        let since = if flow.is_tcp() {
+        let fragment = group.packet.as_ref().is_some_and(|packet| packet.fragment);
+        // The first fragment of the next datagram says nothing of the rest of this one.
+        let since = if flow.is_tcp() || fragment {
             group.last
         } else {
             group.first

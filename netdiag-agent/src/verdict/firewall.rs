@@ -16,7 +16,7 @@ use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
-    Candidate, Fate, Hook, Owner, PacketFacts, Ruleset, evaluate, narrow, owner,
+    Candidate, Family, Fate, Hook, Owner, PacketFacts, Ruleset, evaluate, narrow, owner,
     service_without_endpoints, traced, undo,
 };
 
@@ -321,6 +321,9 @@ fn candidates(
             ..facts.clone()
         };
         found = evaluate(ruleset, hook, &either).candidates;
+    }
+    if packet::by_bridge_family(&group.drop.stack) {
+        found.retain(|candidate| candidate.family == Family::Bridge);
     }
     if let Some(refusal) = &group.drop.refusal {
         let in_table: Vec<_> = found

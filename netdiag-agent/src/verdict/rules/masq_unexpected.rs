@@ -36,6 +36,11 @@ impl Rule for MasqUnexpected {
             return None;
         }
         let (before, after) = (nat.before.ip(), nat.after.ip());
+        // A node port is reached under the node's own address on purpose: the answer has to pass the node again.
+        let asked = case.inventory.owner_of(case.flow.tuple.dst.ip());
+        if asked.is_some_and(|owner| owner.kind == NamespaceKind::Node) {
+            return None;
+        }
         let to = case.responder_address();
         let caveat = match case.responder() {
             Some(responder)
