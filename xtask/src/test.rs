@@ -152,6 +152,8 @@ fn lab_tests() -> Command {
         "pcap",
         "--test",
         "pods",
+        "--test",
+        "agent",
         // Each lab node is a dozen processes: more at once only makes their time-outs meet.
         "--",
         "--test-threads",

@@ -61,7 +61,7 @@ fn by_policies(mut finding: Finding, case: &Case<'_>) -> Finding {
                 component.policies.push(name);
             }
         }
-        let (summary, commands) = fix::of(first, &said);
+        let (summary, commands) = fix::of(first, &said, &case.inventory.cluster);
         return finding.remedy(summary, commands);
     }
     if case.inventory.cluster.synced(Kind::Policies) {
