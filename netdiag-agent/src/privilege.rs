@@ -13,6 +13,7 @@
 //! Without `SYS_ADMIN` the node's own namespace is observed all the same; pods' namespaces are known by number only.
 
 use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 /// What a trace may need in its whole life.
 const KEPT: [Capability; 7] = [
@@ -65,6 +66,7 @@ impl Kept {
 
 /// Drops what is not in [`KEPT`]. Capabilities belong to threads: call it before there are others.
 pub fn limit(scope: Scope) -> Result<Kept, Error> {
+    lift_memory_limit();
     let failed = |error: caps::errors::CapsError| Error(error.to_string());
     let wanted: CapsHashSet = KEPT.into_iter().collect();
     let held = |set| caps::read(None, set).map_err(failed);
@@ -91,4 +93,13 @@ pub fn limit(scope: Scope) -> Result<Kept, Error> {
     caps::set(None, CapSet::Permitted, &permitted).map_err(failed)?;
     let left = KEPT.into_iter().filter(|kept| effective.contains(kept));
     Ok(Kept(left.collect()))
+}
+
+/// Before Linux 5.11 maps count as locked memory, of which a user may have 64 KiB or so. Raising that takes `SYS_RESOURCE`,
+/// which is about to go. Where it cannot be raised, later kernels do not ask, and on earlier ones creating the maps fails
+/// and says so.
+fn lift_memory_limit() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        tracing::debug!("raise the limit of locked memory: {error}");
+    }
 }

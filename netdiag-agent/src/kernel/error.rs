@@ -21,6 +21,11 @@ pub enum KernelError {
     Btf { path: PathBuf, source: BtfError },
     #[error("load the eBPF object")]
     Load(#[source] Box<aya::EbpfError>),
+    #[error(
+        "create the map {map}: its memory is more than may be locked (before Linux 5.11 maps count as locked memory): \
+         `ulimit -l unlimited`, or grant CAP_SYS_RESOURCE"
+    )]
+    LockedMemory { map: String },
     #[error("the eBPF object has no {0}")]
     Object(&'static str),
     #[error("fill the map {map}")]

@@ -7,8 +7,9 @@ use std::num::NonZero;
 use std::path::Path;
 use std::thread;
 
+use aya::maps::MapError;
 use aya::programs::Program;
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 
 use super::Watch;
 use super::attach::explain;
@@ -99,7 +100,19 @@ pub fn load_object(
         .override_global("SETTINGS", &settings, true)
         .override_global(aya_log::LEVEL, &level, false)
         .load(OBJECT)
-        .map_err(|error| KernelError::Load(Box::new(error)))
+        .map_err(told)
+}
+
+/// Of all that goes wrong with maps, a limit on memory is what a user can do something about.
+fn told(error: EbpfError) -> KernelError {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error })
+            if io_error.raw_os_error() == Some(libc::EPERM) =>
+        {
+            KernelError::LockedMemory { map: name }
+        }
+        other => KernelError::Load(Box::new(other)),
+    }
 }
 
 /// Has the kernel verify the programs of these hooks, on all CPUs: it is most of the time a trace takes to start.
