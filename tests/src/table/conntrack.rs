@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::controls::{self, step};
 use crate::faults::{self, Place, at, conntrack};
 use crate::scenario::{Attempt, Expect, Scenario};
-use crate::server::port;
+use crate::server::{SLOWNESS, port};
 use crate::step::{Answer, Kind, Step};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -67,6 +67,7 @@ fn midstream(place: &Place) -> Vec<Attempt> {
 
 fn lost(place: &Place) -> Vec<Attempt> {
     let slow = Step::new(Kind::Tcp, at(place.healthy(), port::SLOW)).flush();
+    let slow = slow.timeout(SLOWNESS + Duration::from_secs(1));
     let mut expect = Expect::reply_lost(&["CONNTRACK_LOST"], &["SOCKET"]);
     expect.confidences = &["PROVEN", "INFERRED"];
     vec![
