@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 use kube::{Client, Config};
 
 /// The server sits beside the node or one hop away; what takes longer to connect is not there.
@@ -25,6 +25,9 @@ const KUBELET: [&str; 5] = [
     "var/lib/rancher/rke2/agent/kubelet.kubeconfig",
     "var/snap/microk8s/current/credentials/kubelet.config",
 ];
+
+/// Mounted into pods, unless they ask not to have it; out of sight after a `chroot` to the node's file system.
+const ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// The API server and who we are to it.
 #[derive(Clone)]
@@ -148,7 +151,7 @@ impl Places {
         if !listed.is_empty() {
             return Some(Origin::Environment(listed));
         }
-        if self.in_cluster {
+        if self.in_cluster && self.root.join(ACCOUNT).is_file() {
             return Some(Origin::InCluster);
         }
         let home = self.home.as_ref().map(|home| home.join(".kube/config"));
@@ -242,10 +245,13 @@ async fn once<T>(
     }
 }
 
-/// The outer errors of a chain say no more than that something failed.
+/// The outer errors of a chain say no more than that something failed; but one names the file that could not be read.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
+        if let Some(LoadDataError::ReadFile(cause, path)) = source.downcast_ref() {
+            return format!("read {}: {cause}", path.display());
+        }
         last = source;
     }
     last.to_string()

@@ -33,6 +33,8 @@ fn the_most_deliberate_credentials_win() {
     let home = at(root, "home/.kube/config", CONFIG);
     assert_eq!(places.origin(), Some(Origin::Home(home)));
     places.in_cluster = true;
+    assert!(matches!(places.origin(), Some(Origin::Home(_))));
+    at(root, ACCOUNT, "token");
     assert_eq!(places.origin(), Some(Origin::InCluster));
     places.environment = Some("".into());
     assert_eq!(places.origin(), Some(Origin::InCluster));
@@ -51,6 +53,21 @@ async fn a_context_brings_its_namespace() {
         ..Places::default()
     };
     assert_eq!(connect(&places).await.ok().unwrap().namespace, "shop");
+}
+
+#[tokio::test]
+async fn a_file_that_a_kubeconfig_names_in_vain_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = CONFIG.replace(
+        "insecure-skip-tls-verify: true",
+        "certificate-authority: /no/such/ca.crt",
+    );
+    let places = Places {
+        given: Some(at(folder.path(), "config", &text)),
+        ..Places::default()
+    };
+    let line = connect(&places).await.err().unwrap().to_string();
+    assert!(line.contains("read /no/such/ca.crt: "), "{line}");
 }
 
 #[tokio::test]
