@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::controls::{self, step};
+use super::socket::RESET_UNREPORTED;
 use crate::faults::{Place, at, broken, kube, proxy};
 use crate::objects;
 use crate::scenario::{Attempt, Expect, Scenario};
@@ -221,7 +222,8 @@ fn misspelled(place: &Place) -> Vec<Attempt> {
 
 fn mismatched(place: &Place) -> Vec<Attempt> {
     let expect = Expect::refused(&["TARGET_PORT_MISMATCH"], &["SOCKET"])
-        .component(&[("name", "shop/web:8880"), ("text", "targetPort 7777")]);
+        .component(&[("name", "shop/web:8880"), ("text", "targetPort 7777")])
+        .weaker(&[RESET_UNREPORTED]);
     let attempt = Attempt::new(vip(place, proxy::PORT), &[Answer::Refused], expect);
     controls::beside(place, vec![attempt])
 }
