@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::controls::{self, step};
-use super::socket::RESET_UNREPORTED;
 use crate::faults::{Place, at, broken, kube, proxy};
+use crate::kernel::Lack;
 use crate::objects;
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
@@ -223,7 +223,14 @@ fn misspelled(place: &Place) -> Vec<Attempt> {
 fn mismatched(place: &Place) -> Vec<Attempt> {
     let expect = Expect::refused(&["TARGET_PORT_MISMATCH"], &["SOCKET"])
         .component(&[("name", "shop/web:8880"), ("text", "targetPort 7777")])
-        .weaker(&[RESET_UNREPORTED]);
+        .weaker(&[(
+            // The kernel reports no reset for want of a socket: what the cluster declares of the pod has to do.
+            Lack::Reason("NO_SOCKET"),
+            |expect| {
+                expect.infer();
+                expect.hops = &["FABRIC"];
+            },
+        )]);
     let attempt = Attempt::new(vip(place, proxy::PORT), &[Answer::Refused], expect);
     controls::beside(place, vec![attempt])
 }

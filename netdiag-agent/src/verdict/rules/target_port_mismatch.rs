@@ -21,7 +21,7 @@ impl Rule for TargetPortMismatch {
     fn page(&self) -> Page {
         Page {
             what_happened: "The Service's targetPort is not the port its pods serve: the request was translated to a pod and refused there, or no pod has a port of that name.",
-            how_we_know: "The packet was translated from the Service's address to the pod and the port, the pod refused it, and sockets listen in the pod's namespace on other ports only. For a pod on another node, whose sockets cannot be seen, the ports its containers declare stand for them: that is inferred. So is a refusal by a pod of this node where the kernel does not report it (before Linux 5.17).",
+            how_we_know: "The packet was translated from the Service's address to the pod and the port, the pod refused it, and sockets listen in the pod's namespace on other ports only. For a pod on another node, whose sockets cannot be seen, the ports its containers declare stand for them: that is inferred.",
             what_else: "The program may not have started yet, or listen on a loopback address only.",
             what_to_do: "Set the Service's targetPort to the port the program listens on, or name the container's port as the Service does.",
         }
@@ -82,14 +82,8 @@ impl TargetPortMismatch {
             refused_at: Some(HopName::Socket),
             ..Finding::new(Outcome::Refused, self.cause(), Confidence::Proven)
         };
-        // Where the kernel reports no reset for want of a socket, it is seen on its way out of a pod of this node.
-        let relayed = case.reset().and(case.responder());
-        let in_pod = relayed.and_then(|pod| listening(case, pod.netns, socket.port()));
         let serving = if no_socket.is_some() || own_reset.is_some() {
             listening(case, here?, socket.port())?
-        } else if let Some(serving) = in_pod {
-            finding.confidence = Confidence::Inferred;
-            serving
         } else if case.reset().is_some() || case.icmp_refusal().is_some() {
             finding.confidence = Confidence::Inferred;
             finding.refused_at = Some(HopName::Fabric);
