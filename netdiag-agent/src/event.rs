@@ -185,6 +185,37 @@ pub struct Packet {
     pub snap: Option<Arc<[u8]>>,
 }
 
+impl Packet {
+    /// Nothing is known of it but its tuple.
+    pub const fn of(tuple: Tuple) -> Self {
+        Self {
+            tuple,
+            inner: None,
+            outer: None,
+            tcp: None,
+            icmp: None,
+            ttl: 64,
+            ip_id: 0,
+            len: 60,
+            dont_fragment: false,
+            fragment: false,
+            mark: 0,
+            skb: None,
+            snap: None,
+        }
+    }
+
+    /// RFC 792 type 0, RFC 4443 type 129.
+    pub fn is_echo_reply(&self) -> bool {
+        let answer = match self.tuple.proto {
+            Proto::ICMP => 0,
+            Proto::ICMPV6 => 129,
+            _ => return false,
+        };
+        self.icmp.is_some_and(|icmp| icmp.kind == answer)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpHeader {
     pub flags: TcpFlags,

@@ -4,20 +4,23 @@
 //! |---|---|
 //! | `BPF`, `PERFMON` | loading programs that read kernel memory, and reading their maps |
 //! | `NET_ADMIN` | attaching to interfaces; netfilter's rules and conntrack's table by netlink |
+//! | `NET_RAW` | the raw socket by which iptables asks for its tables of xtables, and for ipsets |
 //! | `SYS_PTRACE` | `/proc/PID/ns/net` of processes of other users |
 //! | `SYSLOG` | addresses in `/proc/kallsyms`: from them, the netfilter hook of a drop |
 //! | `SYS_ADMIN` | `setns` into another network namespace, which demands it in the user namespace that owns the target |
 //!
+//! Without `NET_RAW` such rules are known as far as nft sees them, or not at all; the verdicts say so.
 //! Without `SYS_ADMIN` the node's own namespace is observed all the same; pods' namespaces are known by number only.
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 /// What a trace may need in its whole life.
-const KEPT: [Capability; 6] = [
+const KEPT: [Capability; 7] = [
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
     Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_RAW,
     Capability::CAP_SYS_PTRACE,
     Capability::CAP_SYSLOG,
     Capability::CAP_SYS_ADMIN,

@@ -46,7 +46,7 @@ pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
                 node.with_context(|| format!("{step}: which node? --node NAME"))?,
             )?
         } else {
-            attempt(step, node)?
+            attempt(step, node, &|| ())?
         };
         lines.push(format!("{step}\t{answer}\n"));
     }
@@ -55,25 +55,34 @@ pub fn run(steps: &[Step], node: Option<&str>, report: &Path) -> Result<()> {
 
 /// A step during which a namespace forgets its connections, while the slow server still thinks.
 ///
-/// Over and over until the step ends: on a busy machine the first time may come before the question was asked. Nothing
-/// passes between question and answer, so further times change nothing.
+/// Not before the question is acknowledged: an acknowledgement that is lost would bring the question once more, and with it
+/// a new entry. From then on over and over until the step ends; nothing passes between question and answer.
 fn flushed(step: &Step, node: &str) -> Result<Answer> {
     thread::scope(|scope| {
+        let (asked, question) = mpsc::channel::<()>();
         let (ended, end) = mpsc::channel::<()>();
         let flusher = scope.spawn(move || {
             enter(node)?;
-            while end.recv_timeout(SLOWNESS / 4) == Err(RecvTimeoutError::Timeout) {
+            if question.recv().is_err() {
+                // Nothing was ever asked; the answer tells why.
+                return Ok(());
+            }
+            loop {
                 let output = Command::new("conntrack")
                     .arg("-F")
                     .output()
                     .context("run conntrack -F")?;
                 let said = String::from_utf8_lossy(&output.stderr);
                 ensure!(output.status.success(), "conntrack -F: {said}");
+                if end.recv_timeout(SLOWNESS / 4) != Err(RecvTimeoutError::Timeout) {
+                    return Ok(());
+                }
             }
-            Ok(())
         });
-        let answer = attempt(step, Some(node));
-        drop(ended);
+        let answer = attempt(step, Some(node), &|| {
+            let _ = asked.send(());
+        });
+        drop((asked, ended));
         flusher
             .join()
             .unwrap_or_else(|_| bail!("the flusher panicked"))?;
@@ -81,9 +90,10 @@ fn flushed(step: &Step, node: &str) -> Result<Answer> {
     })
 }
 
-fn attempt(step: &Step, node: Option<&str>) -> Result<Answer> {
+/// `asked` is called once the question has arrived at the other end.
+fn attempt(step: &Step, node: Option<&str>, asked: &(dyn Fn() + Sync)) -> Result<Answer> {
     let Kind::Held = step.kind else {
-        return one(step);
+        return once(step, asked);
     };
     let node = node.with_context(|| format!("{step}: which node? --node NAME"))?;
     let from = step
@@ -92,7 +102,7 @@ fn attempt(step: &Step, node: Option<&str>) -> Result<Answer> {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
             enter(node)?;
-            held::order(from)
+            held::order(from, asked)
         });
         inside
             .join()
@@ -110,8 +120,12 @@ pub fn read_report(text: &str) -> Result<Vec<Answer>> {
 
 /// One step; an error is a fault of the lab, not of the network.
 pub fn one(step: &Step) -> Result<Answer> {
+    once(step, &|| ())
+}
+
+fn once(step: &Step, asked: &dyn Fn()) -> Result<Answer> {
     let result = match step.kind {
-        Kind::Tcp => tcp(step),
+        Kind::Tcp => tcp(step, asked),
         Kind::Udp | Kind::UdpOneWay | Kind::Dns => udp(step),
         Kind::Icmp => icmp(step),
         Kind::Held => bail!("{step}: only as a step of a run"),
@@ -177,7 +191,7 @@ fn hear_errors(socket: &Socket, v6: bool) -> io::Result<()> {
     }
 }
 
-fn tcp(step: &Step) -> io::Result<Answer> {
+fn tcp(step: &Step, asked: &dyn Fn()) -> io::Result<Answer> {
     for _ in 0..step.count {
         let socket = open(step, Type::STREAM, Protocol::TCP)?;
         socket.connect_timeout(&step.to.into(), step.timeout)?;
@@ -187,6 +201,10 @@ fn tcp(step: &Step) -> io::Result<Answer> {
         while left > 0 {
             let mut piece = vec![b'n'; left.min(PIECE)];
             stream.write_all(&piece)?;
+            if step.flush {
+                sys::wait_for_acknowledgement(&stream, step.timeout)?;
+                asked();
+            }
             stream.read_exact(&mut piece).map_err(early_end)?;
             left -= piece.len();
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
@@ -119,5 +120,23 @@ pub fn set_socket_option(
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+/// Waits until the peer has acknowledged all that was written, at most `limit`.
+pub fn wait_for_acknowledgement(socket: &impl AsRawFd, limit: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let mut unacknowledged: libc::c_int = 0;
+        // SAFETY: `TIOCOUTQ` (tcp(7): `SIOCOUTQ`) writes one int.
+        let result =
+            unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unacknowledged) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if unacknowledged == 0 || Instant::now() >= deadline {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -86,11 +86,10 @@ pub fn count(line: &str, word: &str) -> u32 {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::build_tools()?;
-    for step in [setup::packages::ensure, setup::promtool::ensure] {
-        if let Err(error) = step() {
-            println!("{error:#}");
-        }
+    if let Err(error) = setup::packages::ensure() {
+        println!("{error:#}");
     }
+    setup::promtool::ensure();
     sh::run(&mut build())?;
     let rings = Ring::ALL
         .into_iter()
@@ -124,7 +123,7 @@ fn timed(name: &str, ring: impl FnOnce() -> Result<Outcome>) -> Row {
 }
 
 /// All commands build the same packages with the same features and profile, so that nothing is built twice.
-fn cargo(subcommand: &str) -> Command {
+pub fn cargo(subcommand: &str) -> Command {
     let mut command = sh::cargo();
     command.args([subcommand, "--features", "netdiag-tests/lab"]);
     command
@@ -153,6 +152,8 @@ fn lab_tests() -> Command {
         "pcap",
         "--test",
         "pods",
+        "--test",
+        "agent",
         // Each lab node is a dozen processes: more at once only makes their time-outs meet.
         "--",
         "--test-threads",

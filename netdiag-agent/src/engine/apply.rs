@@ -39,7 +39,9 @@ impl Engine {
         let Some(found) = self.find(event, &packet, carried.as_ref(), verdicts) else {
             return;
         };
-        self.flows.learn(found, &packet, carried.as_ref());
+        if !packet.fragment {
+            self.flows.learn(found, &packet, carried.as_ref());
+        }
         let entry = self.node_entry(event);
         let spot = self.spot(event, &packet);
         let local = self.starts_on_node(found.id);
@@ -162,6 +164,9 @@ impl Engine {
         conntrack: Option<&Conntrack>,
         verdicts: &mut Vec<Verdict>,
     ) -> Option<Found> {
+        if packet.fragment && matches!(event.detail, Detail::Dropped(_)) {
+            return self.flows.of_fragment(packet);
+        }
         let found = self.flows.find(packet, conntrack);
         if let Some(found) = found
             && !self.is_new_connection(found, packet)
@@ -211,7 +216,7 @@ impl Engine {
                 place::of_pass(&self.inventory, &event.place, *pass)
             }
             Detail::Dropped(drop) => {
-                let kind = drops::kind(drop, packet.ttl);
+                let kind = drops::kind(drop, packet);
                 Some(place::of_stage(
                     &self.inventory,
                     event,
@@ -231,7 +236,7 @@ impl Engine {
 fn opens_flow(event: &Event, packet: &Packet) -> bool {
     let ours = match &event.detail {
         Detail::Seen(_) | Detail::Dns { .. } => true,
-        Detail::Dropped(drop) => drops::kind(drop, packet.ttl) != DropKind::Benign,
+        Detail::Dropped(drop) => drops::kind(drop, packet) != DropKind::Benign,
         Detail::FibError(_) => is_lookup_of_sender(packet),
         _ => false,
     };
@@ -295,7 +300,7 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
                 spot,
                 ifname: event.place.ifname.clone(),
                 iif: event.place.iif,
-                kind: drops::kind(drop, packet.ttl),
+                kind: drops::kind(drop, packet),
                 drop: drop.clone(),
                 packet: Some(packet.clone()),
                 conntrack: event.conntrack,
@@ -324,7 +329,7 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
             count: 1,
             first: at,
         }),
-        Detail::Retransmitted => flow.tcp.retransmitted = Some(at),
+        Detail::Retransmitted => flow.tcp.resends(),
         Detail::TcpState { old, new } => flow.tcp.state(at, found.direction, *old, *new),
         Detail::BadChecksum => flow.bad_checksums += 1,
         Detail::FibError(errno) => fib_error(flow, event, found, spot, *errno),

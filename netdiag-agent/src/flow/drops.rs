@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::place::Stage;
-use crate::event::{Drop, Event, NfFamily, NfHook, Refuser};
+use crate::event::{Drop, Event, NfFamily, NfHook, Packet, Refuser};
 
 /// Errno numbers of error routes, `include/uapi/asm-generic/errno.h`.
 mod errno {
@@ -65,12 +65,21 @@ fn text(symbol: Option<&Arc<str>>) -> &str {
     symbol.map_or("", |symbol| symbol)
 }
 
-/// Classifies a drop. `ttl` is the packet's.
-pub fn kind(drop: &Drop, ttl: u8) -> DropKind {
-    match drop.reason.as_deref() {
-        Some(reason) if reason != "NOT_SPECIFIED" => by_reason(reason, drop, ttl),
-        _ => by_location(drop, ttl),
+/// Classifies the drop of a packet.
+pub fn kind(drop: &Drop, packet: &Packet) -> DropKind {
+    let kind = match drop.reason.as_deref() {
+        Some(reason) if reason != "NOT_SPECIFIED" => by_reason(reason, drop, packet.ttl),
+        _ => by_location(drop, packet.ttl),
+    };
+    // That nobody forwards or listens to a group is a node's usual state; mDNS and SSDP ask all the same.
+    let unwanted = matches!(
+        kind,
+        DropKind::NoRoute | DropKind::NoSocket | DropKind::Martian | DropKind::Other
+    );
+    if unwanted && packet.tuple.dst.ip().is_multicast() {
+        return DropKind::Benign;
     }
+    kind
 }
 
 fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
@@ -82,7 +91,7 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
             if drop
                 .location
                 .as_deref()
-                .is_some_and(|at| is(at, "ip_error")) =>
+                .is_some_and(|at| any(at, &["ip_error", "ip6_forward"])) =>
         {
             DropKind::NoRoute
         }
@@ -116,7 +125,15 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
             DropKind::Qdisc
         }
         "DEV_READY" => DropKind::LinkDown,
-        // vxlan_xmit without an entry for the remote node.
+        // A bridge without a port that takes it, or vxlan_xmit without an entry for the remote node.
+        "NO_TX_TARGET"
+            if drop
+                .location
+                .as_deref()
+                .is_some_and(|at| at.starts_with("br_")) =>
+        {
+            DropKind::Bridge
+        }
         "NO_TX_TARGET" => DropKind::Tunnel,
         _ if reason.starts_with("VXLAN_") || reason.starts_with("TUNNEL_") => DropKind::Tunnel,
         _ if reason.starts_with("BRIDGE_") => DropKind::Bridge,

@@ -49,7 +49,7 @@ impl Spot {
     }
 }
 
-/// The spot of a packet passing an interface; `None` where nothing can be said (loopback, unknown namespace).
+/// The spot of a packet passing an interface; `None` where nothing can be said (the node's loopback, unknown namespace).
 pub fn of_pass(inventory: &Inventory, place: &Place, pass: Pass) -> Option<Spot> {
     let (netns, ifindex) = (place.netns?, place.ifindex?);
     let at = |leg, stage, hop| {
@@ -63,8 +63,11 @@ pub fn of_pass(inventory: &Inventory, place: &Place, pass: Pass) -> Option<Spot>
     };
     if kind_of(inventory, netns) == NamespaceKind::Pod {
         return match (inventory.link(netns, ifindex).map(|link| link.role), pass) {
-            (Some(Role::Loopback), _) => None,
             (_, Pass::Sent) => at(Leg::Source, Stage::Transmit, HopName::PodSocket),
+            // What a pod says to itself comes in where it went out, and is for a socket there.
+            (Some(Role::Loopback), Pass::Received) => {
+                at(Leg::Destination, Stage::Receive, HopName::Socket)
+            }
             (_, Pass::Received) => at(Leg::Destination, Stage::Receive, HopName::PodVeth),
         };
     }

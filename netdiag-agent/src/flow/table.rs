@@ -89,7 +89,34 @@ impl FlowTable {
             };
             return Some(Found { direction, ..found });
         }
-        by_tuple(&packet.tuple).or_else(|| self.by_isn(packet))
+        let found = by_tuple(&packet.tuple).or_else(|| self.by_isn(packet))?;
+        // From an address to itself, request and answer have one tuple.
+        let direction = if packet.is_echo_reply() && packet.tuple.src.ip() == packet.tuple.dst.ip()
+        {
+            Direction::Reply
+        } else {
+            found.direction
+        };
+        Some(Found { direction, ..found })
+    }
+
+    /// The one flow that a fragment without ports can be a part of; `None` where several can be meant.
+    pub fn of_fragment(&self, packet: &Packet) -> Option<Found> {
+        let found = self.flows.values().filter_map(|flow| {
+            let ends = (flow.tuple.src.ip(), flow.tuple.dst.ip());
+            let direction = match (packet.tuple.src.ip(), packet.tuple.dst.ip()) {
+                travels if travels == ends => Direction::Original,
+                (src, dst) if (dst, src) == ends => Direction::Reply,
+                _ => return None,
+            };
+            (flow.tuple.proto == packet.tuple.proto).then_some(Found {
+                id: flow.id,
+                direction,
+                by_isn: false,
+            })
+        });
+        let mut found = found.take(2);
+        found.next().filter(|_| found.next().is_none())
     }
 
     fn by_isn(&self, packet: &Packet) -> Option<Found> {
@@ -205,8 +232,7 @@ fn orientation(packet: &Packet, conntrack: Option<&Conntrack>) -> (Tuple, Direct
         Proto::TCP => packet.tcp.is_some_and(|tcp| {
             tcp.flags.is_syn_ack() || (!tcp.flags.is_syn() && from_service(&packet.tuple))
         }),
-        Proto::ICMP => packet.icmp.is_some_and(|icmp| icmp.kind == 0),
-        Proto::ICMPV6 => packet.icmp.is_some_and(|icmp| icmp.kind == 129),
+        proto if proto.is_icmp() => packet.is_echo_reply(),
         _ => packet.tuple.src.port() == 53 && packet.tuple.dst.port() != 53,
     };
     if answer {

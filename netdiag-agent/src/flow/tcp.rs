@@ -18,8 +18,8 @@ pub struct Progress {
     /// FIN or RST of either side: drops of stray packets after this are no deaths.
     pub closing: Option<Ktime>,
     pub initial_seq: Option<u32>,
-    /// Last retransmission either side's TCP reported or a repeated SYN showed.
-    pub retransmitted: Option<Ktime>,
+    /// Segments a TCP of this node sent again while the connection lived.
+    pub resent: u32,
 }
 
 impl Progress {
@@ -41,6 +41,13 @@ impl Progress {
         }
         if flags.is_fin() || flags.is_rst() {
             self.closing.get_or_insert(at);
+        }
+    }
+
+    /// A socket of this node sends again what was not acknowledged in time.
+    pub const fn resends(&mut self) {
+        if self.established.is_some() && self.closing.is_none() {
+            self.resent += 1;
         }
     }
 

@@ -14,6 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use caps::{CapSet, Capability};
 use serde_json::Value;
 
 use super::error::IdentityError;
@@ -97,6 +98,8 @@ struct Part {
     tables: Vec<Table>,
     listings: Vec<Listing>,
     blind: Vec<BlindSpot>,
+    /// iptables-nft-save is there and failed, for this family.
+    failed: Option<(Family, Failure)>,
 }
 
 impl Part {
@@ -127,6 +130,7 @@ impl Part {
             tables,
             listings: vec![Listing { source, text }],
             blind,
+            failed: None,
         }
     }
 }
@@ -167,9 +171,10 @@ fn run(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     })?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
+        let stderr = stderr.lines().next().unwrap_or("no message");
         return Err(Failure::Failed {
             program: program.to_owned(),
-            stderr: stderr.lines().next().unwrap_or("no message").to_owned(),
+            stderr: format!("{stderr}{}", hint()),
         });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -177,7 +182,11 @@ fn run(program: &str, arguments: &[&str]) -> Result<String, Failure> {
 
 /// Tables made by iptables on nft. Where there is no such program, nft lists them as far as it can.
 fn save_nft(program: &str, family: Family) -> Part {
-    let text = run(&format!("{program}-nft-save"), &["-c"]).or_else(|_| {
+    let own = run(&format!("{program}-nft-save"), &["-c"]);
+    let text = own.or_else(|failure| {
+        if !matches!(failure, Failure::Missing(_)) {
+            return Err(failure);
+        }
         let plain = format!("{program}-save");
         let text = run(&plain, &["-c"])?;
         if speaks_nft(&text) {
@@ -186,9 +195,8 @@ fn save_nft(program: &str, family: Family) -> Part {
             Err(Failure::Missing(format!("{program}-nft-save")))
         }
     });
-    text.map_or_else(
-        |_| Part::default(),
-        |text| {
+    match text {
+        Ok(text) => {
             let parsed = iptables::parse(&text, Backend::IptablesNft, family);
             let source = Source::Iptables(Backend::IptablesNft, family);
             Part::of(
@@ -198,8 +206,21 @@ fn save_nft(program: &str, family: Family) -> Part {
                 &parsed.strange,
                 &format!("{program}-nft-save"),
             )
+        }
+        Err(Failure::Missing(_)) => Part::default(),
+        Err(failure) => Part {
+            failed: Some((family, failure)),
+            ..Part::default()
         },
-    )
+    }
+}
+
+/// iptables asks for tables of xtables and for ipsets by a raw socket.
+fn hint() -> &'static str {
+    match caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW) {
+        Ok(false) => " (CAP_NET_RAW is not held, which iptables may need)",
+        _ => "",
+    }
 }
 
 fn speaks_nft(text: &str) -> bool {
@@ -375,6 +396,16 @@ fn list_nft(finish: impl FnOnce() -> Vec<Part>) -> Vec<Part> {
     let covered = covered(&parts);
     for table in unsure.iter().filter(|table| !covered.contains(*table)) {
         objects.table(&mut contents, table, &interfaces);
+        let failures = parts.iter().filter_map(|part| part.failed.as_ref());
+        let failure = failures.into_iter().find(|(family, _)| *family == table.0);
+        if let Some((family, failure)) = failure {
+            let what = format!(
+                "iptables matches in nft table {} {}",
+                family.name(),
+                table.1
+            );
+            objects.blind.push(spot(&what, failure.to_string()));
+        }
     }
     parts.push(objects.part());
     parts

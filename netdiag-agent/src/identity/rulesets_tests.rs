@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 
 use super::super::testing::Lab;
 use super::*;
-use crate::ruleset::model::Base;
+use crate::ruleset::model::{Base, Target};
 use crate::ruleset::{Hook, Tri};
 
 /// Runs a program in a namespace; returns what it printed.
@@ -105,6 +105,56 @@ fn every_back_end_is_read_once_and_left_as_it_was() {
     assert_eq!((odd.backend, odd.dormant), (Backend::Nft, Tri::No));
     let base: &Base = odd.chain("odd").unwrap().base.as_ref().unwrap();
     assert_eq!((base.hook, base.priority), (Hook::Prerouting, -90));
+}
+
+/// What a thread that may not open raw sockets sees of a namespace; nor may the programs it starts.
+fn read_without_raw_sockets(netns: &NetnsHandle) -> RulesetSnapshot {
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            for set in [CapSet::Bounding, CapSet::Effective, CapSet::Permitted] {
+                caps::drop(None, set, Capability::CAP_NET_RAW).unwrap();
+            }
+            read(netns).unwrap()
+        });
+        reader.join().unwrap()
+    })
+}
+
+#[test]
+fn what_iptables_cannot_show_is_read_as_far_as_nft_sees_it() {
+    let Some(mut lab) = Lab::new() else { return };
+    if run("ipset", &["version"]).is_err() {
+        return eprintln!("skipped: no ipset on this machine");
+    }
+    let netns = Lab::handle(&lab.netns("raw"));
+    inside(&netns, &["ipset", "create", "some", "hash:net"], "");
+    let rules = "*filter\n:FORWARD ACCEPT [0:0]\n\
+                 -A FORWARD -m set --match-set some src -j DROP\n\
+                 -A FORWARD -d 10.96.0.1/32 -m comment --comment text -j REJECT\nCOMMIT\n";
+    inside(&netns, &["iptables-nft-restore"], rules);
+    inside(
+        &netns,
+        &["iptables-legacy-restore"],
+        "*filter\n-A FORWARD -j ACCEPT\nCOMMIT\n",
+    );
+    let snapshot = read_without_raw_sockets(&netns);
+    let blind: Vec<_> = snapshot.blind.iter().collect();
+    assert_eq!(blind.len(), 2, "{blind:#?}");
+    for what in [
+        "iptables-legacy rules",
+        "iptables matches in nft table ip filter",
+    ] {
+        let spot = blind.iter().find(|spot| spot.what == what).unwrap();
+        assert!(spot.why.contains("CAP_NET_RAW"), "{spot:?}");
+    }
+    let [table] = snapshot.ruleset.tables.as_slice() else {
+        panic!("{:#?}", snapshot.ruleset.tables)
+    };
+    let rules = &table.chain("FORWARD").unwrap().rules;
+    assert_eq!(table.backend, Backend::Nft);
+    assert_eq!(rules[1].target, Target::Reject(String::new()));
+    // With them, nothing is missing.
+    assert_eq!(read(&netns).unwrap().blind, []);
 }
 
 #[test]

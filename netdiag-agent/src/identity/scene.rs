@@ -237,7 +237,7 @@ impl Scene {
     fn blind(&self) -> Vec<BlindSpot> {
         if self.pods.is_empty() {
             let links = self.view.links.values();
-            let slices = links.filter(|link| link.kind == Kind::Slice && link.lower_nsid.is_some());
+            let slices = links.filter(|link| link.sits_in().is_some());
             return slices.map(|link| no_veth(None, link)).collect();
         }
         let views = self
@@ -249,8 +249,7 @@ impl Scene {
                 let links = view.links.values();
                 // A card of the pod's own: SR-IOV, or moved in whole.
                 let apart = |link: &&LinkView| {
-                    (link.kind == Kind::Slice && link.lower_nsid.is_some())
-                        || (link.kind == Kind::Device && link.up)
+                    link.sits_in().is_some() || (link.kind == Kind::Device && link.up)
                 };
                 links.filter(apart).map(|link| no_veth(Some(pod), link))
             })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::IdentityError;
 use super::netns::{self, NetnsHandle};
 use super::scene::{Scene, Uplinks, node_facts, read_node};
-use super::view::LinkView;
+use super::view::{LinkView, Nsid, name_nsids};
 use crate::event::IfIndex;
 use crate::inventory::{BlindSpot, Delta, Role};
 
@@ -177,7 +177,7 @@ pub(super) fn candidates(own: &NetnsHandle) -> Result<Vec<NetnsHandle>, Identity
     Ok(all)
 }
 
-/// The namespace that holds the other end of the pod's veth; `None` when `selected` is traced as a node.
+/// The namespace that holds the other end of the pod's veth, or the device below its macvlan; `None` when `selected` is traced as a node.
 ///
 /// Interface indices do not decide: two namespaces may well use the same. The kernel's own number for the namespace at
 /// the other end does.
@@ -205,10 +205,19 @@ fn node_of(
     // A pod with several veths belongs to whom it sends what it has for the world.
     let defaults: BTreeSet<u32> = scene.view.default_devices().collect();
     links.sort_by_key(|(index, _)| (!defaults.contains(index), *index));
-    Ok(links
-        .into_iter()
-        .find_map(|(_, link)| scene.peers.get(&link.leads_to()?.0))
-        .cloned())
+    let veth = links
+        .iter()
+        .find_map(|(_, link)| scene.peers.get(&link.leads_to()?.0));
+    if let Some(node) = veth {
+        return Ok(Some(node.clone()));
+    }
+    // A macvlan or ipvlan sits on a device of its node.
+    let below: Vec<Nsid> = links
+        .iter()
+        .filter_map(|(_, link)| link.sits_in())
+        .collect();
+    let nodes = name_nsids(selected, below.iter().copied(), candidates)?;
+    Ok(below.iter().find_map(|nsid| nodes.get(nsid)).cloned())
 }
 
 /// The pod behind a node-side interface; `None` when there is none or the interface leads off the node.

@@ -253,7 +253,12 @@ fn an_ipvlan_pod_is_a_blind_spot() {
         "-n {node} link add mac0 link up0 netns {pod} type macvlan mode bridge"
     ));
     let target = resolve(&by_netns(&pod)).unwrap();
-    assert_eq!(target.pods, []);
+    assert_eq!(
+        target.node.name(),
+        Some(node.as_str()),
+        "what it sits on is the node's"
+    );
+    assert_eq!(target.pods.len(), 1);
     assert_eq!(target.blind.len(), 1, "{:?}", target.blind);
     assert!(
         target.blind[0].why.contains("NOT_OBSERVABLE"),

@@ -81,6 +81,11 @@ impl LinkView {
             None
         }
     }
+
+    /// The namespace of the device below a macvlan or ipvlan, where that is another.
+    pub(super) fn sits_in(&self) -> Option<Nsid> {
+        self.lower_nsid.filter(|_| self.kind == Kind::Slice)
+    }
 }
 
 impl View {

@@ -138,7 +138,7 @@ fn of_event<'a>(engine: &'a Engine, event: &'a Event) -> Option<Shot<'a>> {
             (name, None, Some(*pass), None)
         }
         Detail::Dropped(drop) => {
-            if drops::kind(drop, packet.ttl) == DropKind::Benign {
+            if drops::kind(drop, packet) == DropKind::Benign {
                 return None;
             }
             ("drop", Some(comment::drop(drop)), None, Some(drop))

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::case::{Case, Finding};
+use super::case::Case;
+use super::finding::Finding;
 use super::rules::inside;
 use super::types::{FlowKey, Outcome, TrafficDirection, Verdict};
 use super::{ends, hops, words};

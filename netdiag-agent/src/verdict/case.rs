@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::finding::Finding;
 use super::rules::RULES;
-use super::types::{
-    Cause, Component, Confidence, Evidence, HopName, Outcome, Remediation, Suspect,
-};
+use super::types::{Confidence, HopName, NatKind, Outcome};
 use crate::event::{IcmpKind, Ktime, Netns, NudState, Proto, Span};
 use crate::flow::FlowTable;
 use crate::flow::drops::DropKind;
@@ -22,6 +21,9 @@ const RULES_READ: Span = Span::millis(170);
 const GRACE: Span = Span::millis(30);
 /// An established connection retransmits; only a loss that lasts this long is a death.
 const PERSIST: Span = Span::millis(700);
+
+/// So many segments sent again are more than one that got lost.
+const STUBBORN: u32 = 2;
 
 /// Last known state of a neighbour entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,121 +51,6 @@ pub struct Case<'a> {
     pub lost: u64,
 }
 
-/// What a rule says.
-#[derive(Clone, Debug)]
-pub struct Finding {
-    pub outcome: Outcome,
-    pub cause: Option<Cause>,
-    pub confidence: Confidence,
-    /// Index into the flow's drops: the fatal one.
-    pub drop: Option<usize>,
-    /// The hop that answered with a refusal.
-    pub refused_at: Option<HopName>,
-    pub component: Option<Component>,
-    pub evidence: Vec<Evidence>,
-    pub suspects: Vec<Suspect>,
-    pub caveats: Vec<String>,
-    pub remediation: Option<Remediation>,
-}
-
-impl Finding {
-    pub fn new(outcome: Outcome, cause: Cause, confidence: Confidence) -> Self {
-        Self {
-            outcome,
-            cause: Some(cause),
-            confidence,
-            drop: None,
-            refused_at: None,
-            component: None,
-            evidence: Vec::new(),
-            suspects: Vec::new(),
-            caveats: Vec::new(),
-            remediation: None,
-        }
-    }
-
-    fn plain(outcome: Outcome) -> Self {
-        Self {
-            cause: None,
-            ..Self::new(outcome, Cause(""), Confidence::Proven)
-        }
-    }
-
-    #[must_use]
-    pub fn remedy(
-        mut self,
-        summary: impl Into<String>,
-        commands: impl IntoIterator<Item = String>,
-    ) -> Self {
-        self.remediation = Some(Remediation {
-            summary: summary.into(),
-            commands: commands.into_iter().collect(),
-        });
-        self
-    }
-
-    #[must_use]
-    pub fn component(mut self, component: Component) -> Self {
-        self.component = Some(component);
-        self
-    }
-
-    #[must_use]
-    pub fn evidence(
-        mut self,
-        source: impl Into<String>,
-        count: Option<u64>,
-        detail: impl Into<String>,
-    ) -> Self {
-        let detail = detail.into();
-        self.evidence.push(Evidence {
-            source: source.into(),
-            count,
-            value: None,
-            detail: (!detail.is_empty()).then_some(detail),
-        });
-        self
-    }
-
-    #[must_use]
-    pub fn counter(mut self, source: impl Into<String>, value: u64) -> Self {
-        self.evidence.push(Evidence {
-            source: source.into(),
-            count: None,
-            value: Some(value),
-            detail: None,
-        });
-        self
-    }
-
-    /// A value that stands, where a counter rises.
-    #[must_use]
-    pub fn gauge(mut self, source: impl Into<String>, value: u64) -> Self {
-        self.evidence.push(Evidence {
-            source: source.into(),
-            count: None,
-            value: Some(value),
-            detail: Some("stands at".to_owned()),
-        });
-        self
-    }
-
-    #[must_use]
-    pub fn suspect(mut self, name: &str, reason: impl Into<String>) -> Self {
-        self.suspects.push(Suspect {
-            name: name.to_owned(),
-            reason: reason.into(),
-        });
-        self
-    }
-
-    #[must_use]
-    pub fn caveat(mut self, text: impl Into<String>) -> Self {
-        self.caveats.push(text.into());
-        self
-    }
-}
-
 /// A drop that ended the flow, and its index.
 #[derive(Clone, Copy, Debug)]
 pub struct Death<'a> {
@@ -181,7 +68,14 @@ impl<'a> Case<'a> {
             return Some(self.honest(finding));
         }
         let decided = self.ending || self.deadline_passed() && !self.unsettled();
-        decided.then(|| self.undetermined())
+        (decided && !self.unwatched()).then(|| self.undetermined())
+    }
+
+    /// The node's talk with itself passes no interface we watch; without a refusal or a loss there is nothing to tell.
+    fn unwatched(&self) -> bool {
+        let same = |to: &Namespace| self.initiator().is_some_and(|from| from.netns == to.netns);
+        let home = self.flow.tuple.dst.ip().is_loopback() || self.responder().is_some_and(same);
+        home && self.flow.sightings.is_empty() && self.flow.drops.is_empty()
     }
 
     /// A drop is too fresh to tell whether the flow died of it.
@@ -221,6 +115,12 @@ impl<'a> Case<'a> {
             finding = finding
                 .caveat(remark.caveat)
                 .remedy(remark.summary, remark.commands);
+        }
+        let resent = self.flow.tcp.resent;
+        if resent >= STUBBORN {
+            finding = finding.caveat(format!(
+                "established, then {resent} segments had to be sent again: if data does not get through, suspect the path MTU or a filter beyond this node"
+            ));
         }
         let syns = self.flow.syn_count();
         if syns > 1 && self.losses().next().is_none() {
@@ -268,7 +168,8 @@ impl<'a> Case<'a> {
     /// Packets behind the verdict. What the kernel frees of a healthy connection is none of them.
     pub fn weight(&self) -> u64 {
         let lost: u64 = self.losses().map(|group| group.count).sum();
-        lost + u64::from(self.flow.syn_count()) + self.flow.queue_full
+        let sent_again = self.flow.syn_count() + self.flow.tcp.resent;
+        lost + u64::from(sent_again) + self.flow.queue_full
     }
 
     fn deadline(&self) -> Ktime {
@@ -319,11 +220,7 @@ impl<'a> Case<'a> {
 
     /// The address that really answers: behind DNAT the backend's.
     pub fn responder_address(&self) -> IpAddr {
-        let dnat = self
-            .flow
-            .nat
-            .iter()
-            .find(|nat| nat.kind == super::types::NatKind::Dnat);
+        let dnat = self.flow.nat.iter().find(|nat| nat.kind == NatKind::Dnat);
         dnat.map_or(self.flow.tuple.dst, |nat| nat.after).ip()
     }
 
@@ -392,7 +289,9 @@ impl<'a> Case<'a> {
     /// The flow went on after this drop, or was over before it.
     fn survived(&self, group: &DropGroup) -> bool {
         let flow = self.flow;
-        let since = if flow.is_tcp() {
+        let fragment = group.packet.as_ref().is_some_and(|packet| packet.fragment);
+        // The first fragment of the next datagram says nothing of the rest of this one.
+        let since = if flow.is_tcp() || fragment {
             group.last
         } else {
             group.first

@@ -1,13 +1,14 @@
 //! Which rule dropped it: the dropped packet, walked through the rules of the hook that dropped it.
 //!
 //! Passive: nothing is added to the node's rules. The walk names every rule that would or could drop the packet; counters
-//! of a reading before and one after the drop narrow the list.
+//! of a reading before and one after the drop narrow the list. A rule that only the reading before has is gone since.
 
 mod packet;
 
 pub(super) use packet::address_type;
 
-use super::case::{Case, Death, Finding};
+use super::case::{Case, Death};
+use super::finding::Finding;
 use super::rule_component::component;
 use super::types::{Component, Confidence, HopName, Remediation};
 use crate::event::{NfFamily, Refusal, Refuser};
@@ -16,8 +17,8 @@ use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
-    Candidate, Fate, Hook, Owner, PacketFacts, evaluate, narrow, owner, service_without_endpoints,
-    traced, undo,
+    Candidate, Family, Fate, Hook, Owner, PacketFacts, Ruleset, evaluate, narrow, owner,
+    service_without_endpoints, traced, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -35,6 +36,8 @@ pub(super) struct Dropped<'a> {
     /// Packets the kernel's own trace followed to it.
     traced: Option<u64>,
     facts: Option<PacketFacts>,
+    /// The rule is no longer there.
+    gone: bool,
 }
 
 /// The case's netfilter death, with its rule; `None`: it did not die so.
@@ -66,14 +69,21 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
             ..facts
         });
     let candidates = match (rules, hook, &facts) {
-        (Some(rules), Some(hook), Some(facts)) => candidates(rules, hook, facts, group),
+        (Some(rules), Some(hook), Some(facts)) => {
+            candidates(&rules.after.ruleset, rules, hook, facts, group)
+        }
         _ => Vec::new(),
     };
-    let (candidates, traced) = match (rules, hook) {
+    let (mut candidates, traced) = match (rules, hook) {
         (Some(rules), Some(hook)) => ruled(case, group, rules, hook, candidates),
         _ => (candidates, None),
     };
+    let gone = candidates.is_empty();
+    if let (true, Some(rules), Some(hook), Some(facts)) = (gone, rules, hook, &facts) {
+        candidates = self::candidates(&rules.before.ruleset, rules, hook, facts, group);
+    }
     let owner = match (candidates.as_slice(), rules) {
+        ([only], Some(rules)) if gone => owner(only, &rules.before.ruleset),
         ([only], Some(rules)) => owner(only, &rules.after.ruleset),
         _ => Owner::Plain,
     };
@@ -98,6 +108,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         moved,
         traced,
         facts,
+        gone,
     })
 }
 
@@ -167,6 +178,13 @@ impl Dropped<'_> {
     /// The exact undo of the rule, or its owner's way; `None` when no single rule is left.
     pub fn undo(&self) -> Option<Remediation> {
         let undo = undo(self.rule()?, self.owner, self.facts.as_ref()?);
+        if self.gone {
+            // Commands name the rule by a number another one may have now.
+            return Some(Remediation {
+                summary: format!("{}: gone since, so try again", undo.summary),
+                commands: Vec::new(),
+            });
+        }
         Some(Remediation {
             summary: undo.summary,
             commands: undo.commands,
@@ -190,6 +208,14 @@ impl Dropped<'_> {
             finding = finding.caveat(
                 "the rule is named by its counter and by elimination: part of what it matches could not be evaluated",
             );
+        }
+        if self.gone && self.rule().is_some() {
+            finding = finding.caveat(
+                "the rule was there when the trace began and was gone when the rules were read again",
+            );
+            if finding.confidence == Confidence::Proven {
+                finding.confidence = Confidence::Inferred;
+            }
         }
         for candidate in self
             .candidates
@@ -281,15 +307,24 @@ fn ruled(
 }
 
 /// Rules that could have done it; where a second reading exists, those whose counters moved.
-fn candidates(rules: &Rules, hook: Hook, facts: &PacketFacts, group: &DropGroup) -> Vec<Candidate> {
-    let mut found = evaluate(&rules.after.ruleset, hook, facts).candidates;
+fn candidates(
+    ruleset: &Ruleset,
+    rules: &Rules,
+    hook: Hook,
+    facts: &PacketFacts,
+    group: &DropGroup,
+) -> Vec<Candidate> {
+    let mut found = evaluate(ruleset, hook, facts).candidates;
     if found.is_empty() && facts.by_legacy.is_some() {
         // The kernel's location named the wrong back end.
         let either = PacketFacts {
             by_legacy: None,
             ..facts.clone()
         };
-        found = evaluate(&rules.after.ruleset, hook, &either).candidates;
+        found = evaluate(ruleset, hook, &either).candidates;
+    }
+    if packet::by_bridge_family(&group.drop.stack) {
+        found.retain(|candidate| candidate.family == Family::Bridge);
     }
     if let Some(refusal) = &group.drop.refusal {
         let in_table: Vec<_> = found

@@ -1,6 +1,7 @@
 //! The path of a flow: what was seen, what was changed on the way, where it ended, what it should have reached.
 
-use super::case::{Case, Finding};
+use super::case::Case;
+use super::finding::Finding;
 use super::types::{Action, Component, Hop, HopName};
 use crate::flow::place::{Leg, Spot, Stage};
 use crate::flow::record::{Direction, DropGroup, Sighting};

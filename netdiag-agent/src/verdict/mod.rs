@@ -5,6 +5,7 @@
 pub mod build;
 mod case;
 mod ends;
+mod finding;
 mod firewall;
 mod hops;
 mod masquerade;
@@ -13,7 +14,8 @@ pub mod rules;
 pub mod types;
 mod words;
 
-pub use case::{Case, Finding, Neighbour, Neighbours};
+pub use case::{Case, Neighbour, Neighbours};
 pub use ends::names;
+pub use finding::Finding;
 pub use rules::{Page, RULES, Rule};
 pub use types::*;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, Finding};
+use super::case::Case;
+use super::finding::Finding;
 use super::types::{BLIND_SPOT, Evidence, Outcome};
 use crate::event::{Detail, Event, HookId, Pass, Refusal, Refuser};
 use crate::flow::record::{Direction, DropGroup};

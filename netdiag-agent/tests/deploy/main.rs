@@ -32,7 +32,7 @@ fn values() -> Value {
 /// The values of an installation that wants everything.
 fn everything() -> Value {
     let mut values = values();
-    values["capabilities"]["sysAdmin"] = json!(true);
+    values["capabilities"] = json!({"sysAdmin": true, "netRaw": true});
     values["api"]["enabled"] = json!(true);
     values["podMonitor"]["enabled"] = json!(true);
     values["priorityClassName"] = json!("system-node-critical");
@@ -86,21 +86,33 @@ fn of_kind(documents: &[Value], kind: &str) -> Value {
     found[0].clone()
 }
 
+const UPDATE: &str = "UPDATE_DEPLOY=1 cargo test -p netdiag-agent --test deploy";
+
 #[test]
 fn the_rendered_manifests_are_those_of_the_chart() {
-    let path = deploy().join("rendered.yaml");
-    let text = format!(
-        "# The chart with its own values, in kube-system. Written by `UPDATE_DEPLOY=1 cargo test -p netdiag-agent --test deploy`.\n{}",
-        rendered(&values())
-    );
-    if std::env::var_os("UPDATE_DEPLOY").is_some() {
-        fs::write(&path, &text).expect("write rendered.yaml");
+    let all = rendered(&everything());
+    let kinds_of_kubernetes = all
+        .split_inclusive("\n---\n")
+        .filter(|document| !document.contains("kind: PodMonitor"));
+    for (file, what, text) in [
+        (
+            "rendered.yaml",
+            "The chart with its own values",
+            rendered(&values()),
+        ),
+        (
+            "../tests/src/cluster/everything.yaml",
+            "The chart with everything on, but for the PodMonitor",
+            kinds_of_kubernetes.collect(),
+        ),
+    ] {
+        let path = deploy().join(file);
+        let text = format!("# {what}, in kube-system. Written by `{UPDATE}`.\n{text}");
+        if std::env::var_os("UPDATE_DEPLOY").is_some() {
+            fs::write(&path, &text).expect("write the manifests");
+        }
+        assert_eq!(read(&path), text, "run {UPDATE}");
     }
-    assert_eq!(
-        read(&path),
-        text,
-        "run UPDATE_DEPLOY=1 cargo test -p netdiag-agent --test deploy"
-    );
 }
 
 /// Nothing of a document may be lost on the way through Kubernetes' own type: a misspelt key would be.
@@ -129,7 +141,7 @@ fn kubernetes_knows_every_key() {
                 Some("RoleBinding") => takes_all::<RoleBinding>(&document),
                 // Not Kubernetes' own; its operator's schema is not at hand.
                 Some("PodMonitor") => {
-                    assert_eq!(document["spec"]["podMetricsEndpoints"][0]["port"], "api")
+                    assert_eq!(document["spec"]["podMetricsEndpoints"][0]["port"], "api");
                 }
                 other => panic!("{other:?} is checked by nobody"),
             }
@@ -138,14 +150,11 @@ fn kubernetes_knows_every_key() {
 }
 
 #[test]
-fn the_container_holds_what_the_agent_keeps_and_sys_admin_only_when_asked_for() {
-    let with_sys_admin: Vec<String> = privilege::kept().collect();
-    let without: Vec<String> = with_sys_admin
-        .iter()
-        .filter(|name| *name != "SYS_ADMIN")
-        .cloned()
-        .collect();
-    for (values, expected) in [(values(), without), (everything(), with_sys_admin)] {
+fn the_container_holds_what_the_agent_keeps_and_the_dear_ones_only_when_asked_for() {
+    let all: Vec<String> = privilege::kept().collect();
+    let dear = |name: &&String| matches!(name.as_str(), "SYS_ADMIN" | "NET_RAW");
+    let cheap: Vec<String> = all.iter().filter(|name| !dear(name)).cloned().collect();
+    for (values, expected) in [(values(), cheap), (everything(), all)] {
         let daemons = of_kind(&documents(&rendered(&values)), "DaemonSet");
         let pod = &daemons["spec"]["template"]["spec"];
         let context = &pod["containers"][0]["securityContext"];

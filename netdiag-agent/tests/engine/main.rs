@@ -6,6 +6,7 @@
 mod deaths;
 mod nat;
 mod order;
+mod places;
 mod refusals;
 mod services;
 mod story;

@@ -169,3 +169,68 @@ fn a_clash_that_healed_is_delivered() {
     let verdicts = run_with(&counters, &healed, Span::millis(300));
     assert_eq!(last(&verdicts).outcome, Outcome::Delivered);
 }
+
+#[test]
+fn a_living_connection_that_is_translated_anew_and_reset_has_lost_its_entry() {
+    let elsewhere = "192.0.2.1:61000";
+    let anew = Conntrack {
+        answer: tuple(BACKEND, elsewhere),
+        ..Story::conntrack(false)
+    };
+    let healthy = Story::new()
+        .syn_at_pod()
+        .syn_at_uplink()
+        .syn_ack_at_uplink()
+        .syn_ack_at_pod()
+        .ack_at_pod()
+        .wait(Span::millis(500));
+    let ack = TcpFlags::ACK;
+    let moved = healthy.push(
+        HookId::NetDevStartXmit,
+        UPLINK,
+        tuple(elsewhere, BACKEND),
+        ack,
+        Some(anew),
+        Detail::Seen(Pass::Sent),
+    );
+    let verdicts = run(&moved, Span::millis(300));
+    assert_eq!(last(&verdicts).outcome, Outcome::Delivered);
+
+    let reset = moved.push(
+        HookId::NetifReceiveSkb,
+        UPLINK,
+        tuple(BACKEND, elsewhere),
+        TcpFlags::RST,
+        Some(Conntrack {
+            reply: true,
+            ..anew
+        }),
+        Detail::Seen(Pass::Received),
+    );
+    let verdicts = run(&reset, Span::millis(300));
+    let verdict = last(&verdicts);
+    assert_eq!(verdict.cause.map(|cause| cause.0), Some("CONNTRACK_LOST"));
+}
+
+#[test]
+fn segments_sent_again_and_again_are_a_caveat() {
+    let mut story = Story::new()
+        .syn_at_pod()
+        .syn_at_uplink()
+        .syn_ack_at_uplink()
+        .syn_ack_at_pod()
+        .ack_at_pod();
+    let caveats = |story: &Story| last(&run(story, Span::millis(300))).caveats.clone();
+    let resend = |story: Story| {
+        let at = (HookId::TcpRetransmitSkb, VETH, tuple(CLIENT, VIP));
+        story.push(at.0, at.1, at.2, TcpFlags::ACK, None, Detail::Retransmitted)
+    };
+    story = resend(story);
+    assert_eq!(
+        caveats(&story),
+        Vec::<String>::new(),
+        "one loss is TCP's daily bread"
+    );
+    story = resend(story);
+    assert!(caveats(&story)[0].contains("sent again"));
+}

@@ -314,6 +314,27 @@ COMMIT
 ";
 
 #[test]
+fn a_rule_that_is_gone_when_the_rules_are_read_again_is_named_all_the_same() {
+    let mut known = cluster(vec![service(80, "web")]);
+    known.push(rules(POLICED));
+    known.push(rules("*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n"));
+    let story = Story::new().syn_at_pod().firewall(false);
+    let verdicts = run_with(&known, &story, SECOND);
+    let verdict = last(&verdicts);
+    let expected = (
+        Some("NETPOL_DROP"),
+        Outcome::DroppedHere,
+        Confidence::Inferred,
+    );
+    assert_eq!(said(verdict), expected, "{verdict:#?}");
+    let gone = "gone when the rules were read again";
+    assert!(verdict.caveats.iter().any(|one| one.contains(gone)));
+    let remedy = verdict.remediation.as_ref().unwrap();
+    assert!(remedy.summary.ends_with("try again"), "{remedy:?}");
+    assert!(remedy.commands.is_empty(), "{remedy:?}");
+}
+
+#[test]
 fn policies_that_forbid_are_named_with_the_rule_that_would_allow() {
     let deny = |name: &str| {
         Change::Policy(Arc::new(Policy {

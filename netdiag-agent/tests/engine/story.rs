@@ -129,23 +129,13 @@ impl Story {
                 iif: None,
             },
             packet: Some(Packet {
-                tuple,
-                inner: None,
-                outer: None,
                 tcp: Some(TcpHeader {
                     flags: TcpFlags(flags),
                     seq,
                     ack: 1001,
                 }),
-                icmp: None,
                 ttl: 63,
-                ip_id: 7,
-                len: 60,
-                dont_fragment: true,
-                fragment: false,
-                mark: 0,
-                skb: None,
-                snap: None,
+                ..Packet::of(tuple)
             }),
             conntrack: ct,
             detail,
@@ -153,14 +143,18 @@ impl Story {
         self
     }
 
+    /// A packet passes an interface; nothing is known of its connection.
+    fn passes(self, hook: HookId, at: IfIndex, tuple: Tuple, flags: u8, pass: Pass) -> Self {
+        self.push(hook, at, tuple, flags, None, Detail::Seen(pass))
+    }
+
     pub fn syn_at_pod(self) -> Self {
-        self.push(
+        self.passes(
             HookId::TcIngress,
             VETH,
             tuple(CLIENT, VIP),
             TcpFlags::SYN,
-            None,
-            Detail::Seen(Pass::Received),
+            Pass::Received,
         )
     }
 
@@ -178,60 +172,55 @@ impl Story {
 
     pub fn syn_ack_at_uplink(self) -> Self {
         let flags = TcpFlags::SYN | TcpFlags::ACK;
-        self.push(
+        self.passes(
             HookId::NetifReceiveSkb,
             UPLINK,
             tuple(BACKEND, SNAT),
             flags,
-            None,
-            Detail::Seen(Pass::Received),
+            Pass::Received,
         )
     }
 
     pub fn syn_ack_at_pod(self) -> Self {
         let flags = TcpFlags::SYN | TcpFlags::ACK;
-        self.push(
+        self.passes(
             HookId::TcEgress,
             VETH,
             tuple(VIP, CLIENT),
             flags,
-            None,
-            Detail::Seen(Pass::Sent),
+            Pass::Sent,
         )
     }
 
     pub fn ack_at_pod(self) -> Self {
-        self.push(
+        self.passes(
             HookId::NetifReceiveSkb,
             VETH,
             tuple(CLIENT, VIP),
             TcpFlags::ACK,
-            None,
-            Detail::Seen(Pass::Received),
+            Pass::Received,
         )
     }
 
     pub fn rst_at_uplink(self) -> Self {
         let flags = TcpFlags::RST | TcpFlags::ACK;
-        self.push(
+        self.passes(
             HookId::NetifReceiveSkb,
             UPLINK,
             tuple(BACKEND, SNAT),
             flags,
-            None,
-            Detail::Seen(Pass::Received),
+            Pass::Received,
         )
     }
 
     pub fn fin_from_pod(self) -> Self {
         let flags = TcpFlags::FIN | TcpFlags::ACK;
-        self.push(
+        self.passes(
             HookId::TcIngress,
             VETH,
             tuple(CLIENT, VIP),
             flags,
-            None,
-            Detail::Seen(Pass::Received),
+            Pass::Received,
         )
     }
 

@@ -43,6 +43,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenarios::rbac::SCENARIO,
     scenarios::agent::MANIFEST,
     scenarios::agent::RIGHTS,
+    scenarios::daemonset::SCENARIO,
     scenarios::proxy::SCENARIO,
     scenarios::deleted::PEER,
     scenarios::deleted::TRACED,

@@ -30,6 +30,9 @@ const POINT_TO_POINT: &str = r#"{"cniVersion": "0.4.0", "name": "netdiag", "plug
 /// Before the cluster's own in the order of names, which decides.
 const POINT_TO_POINT_FILE: &str = "/etc/cni/net.d/05-point-to-point.conflist";
 
+/// The namespace under a policy, and what lives there.
+pub const LOCKED: &str = include_str!("locked.yaml");
+
 pub struct Stage {
     pub kubectl: Kubectl,
     start_scripts: PathBuf,
@@ -54,10 +57,24 @@ impl Stage {
         until("kube-proxy has written the rules of every Service", || {
             let rules = Command::new("iptables-save").output();
             let rules = rules.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            // Of every endpoint: until there is one, its Service's rule refuses.
+            let sent = |service: &str, rules: &str| {
+                let mut lines = rules
+                    .lines()
+                    .filter(|line| line.starts_with("-A KUBE-SEP-"));
+                lines.any(|line| line.contains(service))
+            };
             rules.is_ok_and(|rules| {
-                rules.contains("locked/vault:echo")
-                    && rules.contains("shop/misaimed:echo")
-                    && rules.contains("kube-system/kube-dns:dns")
+                [
+                    "locked/vault:echo",
+                    "shop/web:echo",
+                    "shop/misaimed:echo",
+                    "kube-system/kube-dns:dns",
+                ]
+                .iter()
+                .all(|service| sent(service, &rules))
+                    && rules.contains("shop/ghost:echo has no endpoints")
+                    && rules.contains("shop/sleepy:echo has no endpoints")
             })
         })?;
         Ok(stage)
@@ -66,7 +83,7 @@ impl Stage {
     fn locked(&self) -> Result<()> {
         fs::write(POINT_TO_POINT_FILE, POINT_TO_POINT)
             .with_context(|| format!("write {POINT_TO_POINT_FILE}"))?;
-        self.kubectl.apply(include_str!("locked.yaml"))?;
+        self.kubectl.apply(LOCKED)?;
         self.kubectl
             .wait("--for=condition=Available deployment/vault -n locked")?;
         self.kubectl

@@ -23,6 +23,26 @@ pub fn forward_rule(case: &Case) -> Result<()> {
     )
 }
 
+/// Drops what has no ports: all fragments but the first, before conntrack puts them together.
+pub fn late_fragments(case: &Case) -> Result<()> {
+    let table = "table ip odd { chain early { type filter hook prerouting priority -450; ip frag-off & 0x1fff != 0 counter drop; }\n}\n";
+    case.node.netns.feed("nft", &["-f", "-"], table).map(drop)
+}
+
+/// A rule of nftables' own family bridge, on frames the node itself takes up.
+pub fn bridge_input(case: &Case) -> Result<()> {
+    let (broken, port) = (case.broken(), &case.node.plan.names.veths[0]);
+    let family = match case.family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    };
+    let table = format!(
+        "table bridge l2 {{ chain up {{ type filter hook input priority 0; iifname \"{port}\" {family} daddr {broken} tcp dport {} drop; }}\n}}\n",
+        broken::TCP
+    );
+    case.node.netns.feed("nft", &["-f", "-"], &table).map(drop)
+}
+
 /// iptables-legacy, FORWARD, a rule.
 pub fn forward_rule_legacy(case: &Case) -> Result<()> {
     let text = format!("-I FORWARD -p tcp --dport {} -j DROP", broken::TCP);

@@ -14,8 +14,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::node::Node;
 use crate::step::Answer;
+use crate::sys;
 
 const PATIENCE: Duration = Duration::from_millis(1200);
+/// What the holder says when its question has arrived.
+const ASKED: &[u8; 1] = b"?";
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What to hold open.
@@ -56,7 +59,7 @@ pub fn hold(node: &Node, held: Held) -> Result<()> {
         .set_read_timeout(Some(PATIENCE))
         .context("limit the wait for the echo")?;
     anyhow::ensure!(
-        talk(&mut stream) == Answer::Ok,
+        talk(&mut stream, || ()) == Answer::Ok,
         "the connection to {} carries nothing",
         held.to
     );
@@ -72,9 +75,10 @@ pub fn hold(node: &Node, held: Held) -> Result<()> {
             while !stopped.load(Ordering::Relaxed) {
                 if let Ok((mut client, _)) = orders.accept() {
                     // Who gave the order and went away does not want to know.
-                    let _ = client.write_all(talk(&mut stream).to_string().as_bytes());
+                    let answer = talk(&mut stream, || drop(client.write_all(ASKED)));
+                    let _ = client.write_all(answer.to_string().as_bytes());
                 } else if held.busy {
-                    talk(&mut stream);
+                    talk(&mut stream, || ());
                 }
                 thread::sleep(PAUSE);
             }
@@ -87,10 +91,16 @@ pub fn hold(node: &Node, held: Held) -> Result<()> {
     Ok(())
 }
 
-/// Orders the holder of this address to speak; called in the node's namespace. What it got to see.
-pub fn order(from: IpAddr) -> Result<Answer> {
+/// Orders the holder of this address to speak; called in the node's namespace. What it got to see; `asked` is called once
+/// the question has arrived at the other end.
+pub fn order(from: IpAddr, asked: impl FnOnce()) -> Result<Answer> {
     let mut client = UnixStream::connect_addr(&address(from)?)
         .with_context(|| format!("ask the holder of {from}"))?;
+    let mut arrived = [0; ASKED.len()];
+    client
+        .read_exact(&mut arrived)
+        .context("wait for the holder's question")?;
+    asked();
     let mut answer = String::new();
     client
         .read_to_string(&mut answer)
@@ -98,11 +108,13 @@ pub fn order(from: IpAddr) -> Result<Answer> {
     answer.parse()
 }
 
-fn talk(stream: &mut TcpStream) -> Answer {
+fn talk(stream: &mut TcpStream, asked: impl FnOnce()) -> Answer {
     let mut buffer = [b'n'; 32];
     let said = stream
         .write_all(&buffer)
-        .and_then(|()| stream.read_exact(&mut buffer));
+        .and_then(|()| sys::wait_for_acknowledgement(stream, PATIENCE));
+    asked();
+    let said = said.and_then(|()| stream.read_exact(&mut buffer));
     match said {
         Ok(()) => Answer::Ok,
         Err(error) => match error.raw_os_error() {

@@ -146,6 +146,20 @@ pub fn pod_down(case: &Case) -> Result<()> {
         .map(drop)
 }
 
+/// The bridge's port to the second pod is down; the first still knows its address.
+pub fn bridge_port_down(case: &Case) -> Result<()> {
+    let names = &case.node.plan.names;
+    let (pod, interface) = (case.local(), &names.pod_interface);
+    let address = case.node.pods[1].sh(&format!("cat /sys/class/net/{interface}/address"))?;
+    case.node.pod().sh(&format!(
+        "ip neigh replace {pod} lladdr {} dev {interface} nud permanent",
+        address.trim()
+    ))?;
+    case.node
+        .run(&format!("ip link set {} down", names.veths[1]))
+        .map(drop)
+}
+
 /// The far end of the uplink's cable is gone.
 pub fn uplink_without_carrier(case: &Case) -> Result<()> {
     let next = case.node.router.as_ref().unwrap_or(&case.node.external);

@@ -63,6 +63,20 @@ const FIRST_TABLE: Fields = &[
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new(
+        "late_fragments",
+        "a rule drops all fragments but the first",
+        firewall::late_fragments,
+        late_fragments,
+    )
+    .only_v4(),
+    Scenario::new(
+        "bridge_input",
+        "a rule of family bridge drops tcp/8081 on its way up to the node",
+        firewall::bridge_input,
+        bridge_input,
+    )
+    .only_bridge(),
+    Scenario::new(
         "two_tables",
         "two nft tables without counters refuse the packet, the first by a match nobody else can evaluate",
         firewall::two_tables,
@@ -190,6 +204,28 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// The broken port of the healthy external host, beside all controls.
 /// Without the name of the table, both stay suspects.
+fn late_fragments(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["HOST_FIREWALL_DROP"], &["NF_PREROUTING"]).component(&[
+        ("kind", "nft_rule"),
+        ("table", "odd"),
+        ("chain", "early"),
+    ]);
+    let big = step(Kind::Icmp, place.broken()).size(4000);
+    let attempt = Attempt::new(big, &[Answer::Timeout], expect);
+    controls::beside(place, vec![attempt])
+}
+
+fn bridge_input(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["HOST_FIREWALL_DROP"], &["NF_INPUT"]).component(&[
+        ("kind", "nft_rule"),
+        ("family", "bridge"),
+        ("table", "l2"),
+        ("chain", "up"),
+    ]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.broken()), &[Answer::Timeout], expect);
+    controls::beside(place, vec![attempt])
+}
+
 fn two_tables(place: &Place) -> Vec<Attempt> {
     let expect = Expect::firewall(FORWARD).component(FIRST_TABLE).weaker(&[(
         Lack::NftTableName,

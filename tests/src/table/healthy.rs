@@ -1,10 +1,12 @@
 //! Nothing is broken on this node. Zero false verdicts.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::controls::{self, NAME, step};
 use crate::faults::{self, Place, at, broken, firewall, routing};
 use crate::needs::Need;
+use crate::plan::Family;
 use crate::scenario::{Attempt, Expect, Scenario, Select};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
@@ -46,6 +48,12 @@ pub const SCENARIOS: &[Scenario] = &[
     )
     .from_outside(),
     Scenario::new(
+        "to_itself",
+        "nothing; the pod talks to itself and to a multicast group",
+        faults::none,
+        to_itself,
+    ),
+    Scenario::new(
         "udp_one_way",
         "nothing; nobody answers these datagrams",
         faults::none,
@@ -86,6 +94,36 @@ fn load(place: &Place) -> Vec<Attempt> {
 fn ingress(place: &Place) -> Vec<Attempt> {
     let pod = place.local();
     vec![controls::tcp(pod), controls::udp(pod), controls::icmp(pod)]
+}
+
+fn to_itself(place: &Place) -> Vec<Attempt> {
+    let own = place.addresses().pod[0];
+    let home: IpAddr = match place.family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    };
+    let group: IpAddr = match place.family {
+        Family::V4 => Ipv4Addr::new(239, 1, 1, 1).into(),
+        Family::V6 => Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0xfb).into(),
+    };
+    let chatter = Step::new(Kind::UdpOneWay, at(group, 5353)).count(2);
+    let mut attempts = controls::external(place);
+    attempts.extend([controls::icmp(own), controls::icmp(home)]);
+    attempts.push(Attempt::new(
+        chatter,
+        &[Answer::Sent],
+        Expect::not_failing(),
+    ));
+    for to in [own, home] {
+        // Nothing listens in the traced pod.
+        let expect = Expect::refused(&["PORT_NOT_LISTENING"], &[]);
+        attempts.push(Attempt::new(
+            step(Kind::Tcp, to),
+            &[Answer::Refused],
+            expect,
+        ));
+    }
+    attempts
 }
 
 fn one_way(place: &Place) -> Vec<Attempt> {

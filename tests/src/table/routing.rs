@@ -149,7 +149,20 @@ pub const SCENARIOS: &[Scenario] = &[
     )
     // A bridge port without carrier forwards nothing, and the kernel says nothing.
     .only_ptp(),
+    Scenario::new(
+        "bridge_port_down",
+        "the bridge's port to the second pod is down, its address known",
+        routing::bridge_port_down,
+        bridge_port_down,
+    )
+    .only_bridge(),
 ];
+
+fn bridge_port_down(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["LINK_DOWN"], &["BRIDGE"]).component(&[("kind", "interface")]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.local()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::external(place)].concat()
+}
 
 fn one(place: &Place, kind: Kind, answers: &'static [Answer], expect: Expect) -> Vec<Attempt> {
     vec![Attempt::new(step(kind, place.broken()), answers, expect)]

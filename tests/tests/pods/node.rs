@@ -259,7 +259,7 @@ cni = {{ bin_dir = "/usr/lib/cni", conf_dir = "{}" }}
             ]),
             annotations: BTreeMap::new(),
             linux: Some(LinuxPodSandboxConfig {
-                cgroup_parent: format!("{}/kubepods/besteffort/pod{uid}", cgroup()),
+                cgroup_parent: format!("{}/kubepods/besteffort/pod{uid}", self.cgroup()),
                 security_context: Some(LinuxSandboxSecurityContext {
                     namespace_options: Some(NamespaceOption {
                         network: network.into(),
@@ -283,6 +283,11 @@ cni = {{ bin_dir = "/usr/lib/cni", conf_dir = "{}" }}
             metadata.attempt += 1;
         }
         self.sandbox(config, pod.uid.clone())
+    }
+
+    /// The pods' own group in every hierarchy; tests end at different times.
+    fn cgroup(&self) -> String {
+        format!("/netdiag-pods-{}", self.unshare.id())
     }
 
     fn sandbox(&mut self, config: PodSandboxConfig, uid: String) -> Result<Pod> {
@@ -397,11 +402,6 @@ fn client(
         .context("containerd runs")
 }
 
-/// The pods' own group in every hierarchy.
-fn cgroup() -> String {
-    format!("/netdiag-pods-{}", std::process::id())
-}
-
 /// Waits for what happens in another process.
 pub fn until(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
@@ -421,12 +421,12 @@ impl Drop for Node {
         if let Some(mut containerd) = self.containerd.take() {
             let _ = containerd.wait();
         }
-        remove_cgroups();
+        remove_cgroups(&self.cgroup());
     }
 }
 
 /// Only folders can be removed, from the innermost out; the kernel may take a moment to notice that they are empty.
-fn remove_cgroups() {
+fn remove_cgroups(name: &str) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let hierarchies = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
@@ -434,7 +434,7 @@ fn remove_cgroups() {
         kind.starts_with("cgroup").then(|| PathBuf::from(point))
     });
     for hierarchy in hierarchies {
-        let group = hierarchy.join(cgroup().trim_start_matches('/'));
+        let group = hierarchy.join(name.trim_start_matches('/'));
         for _ in 0..200 {
             remove_folders(&group);
             if !group.exists() {

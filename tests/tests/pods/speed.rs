@@ -1,4 +1,5 @@
-//! What it takes from a pod's name to the last program attached, on a node with as many pods as a kubelet admits by default.
+//! From a pod's name to the last program attached, on a node with as many pods as a kubelet admits by default.
+//! `cargo xtask bench` runs this with the release build for the figures.
 
 use std::time::{Duration, Instant};
 
@@ -8,23 +9,23 @@ use nix::sys::time::TimeVal;
 
 use crate::node;
 use crate::node::Node;
+use crate::ready;
 
 const PODS: usize = 110;
 
-const RUNS: usize = 5;
-
-/// What an operator notices.
-const PROMISED: Duration = Duration::from_millis(500);
+const RUNS: usize = 3;
 
 #[derive(Debug)]
 struct Cost {
     wall: Duration,
     /// What a machine with nothing else to do would need at least.
     cpu: Duration,
+    /// Pods it said it follows.
+    attached: usize,
 }
 
 #[test]
-fn a_full_node_is_attached_to_before_one_notices() {
+fn on_a_full_node_exactly_the_pods_asked_for_are_attached_to() {
     let Some(mut node) = node() else { return };
     let namespace = |node: &mut Node, number: usize| {
         let name = format!("web-{number}");
@@ -50,18 +51,17 @@ fn a_full_node_is_attached_to_before_one_notices() {
     ] {
         eprintln!("  {what}: {:?}, CPU {:?}", cost.wall, cost.cpu);
     }
-    // Wall time on a machine that has other work says nothing of ours.
-    assert!(by_name.cpu < PROMISED, "{by_name:?}");
-    assert!(all.cpu < 2 * PROMISED, "{all:?}");
+    assert_eq!(by_name.attached, 1);
+    assert_eq!(all.attached, PODS);
 }
 
 fn best(node: &Node, arguments: &[&str]) -> Cost {
-    let mut costs: Vec<Cost> = (0..RUNS).map(|_| once(node, arguments)).collect();
+    let mut costs: Vec<_> = (0..RUNS).map(|_| once(node, arguments)).collect();
     costs.sort_by_key(|cost| cost.cpu);
     let wall = costs.iter().map(|cost| cost.wall).min();
     Cost {
         wall: wall.unwrap_or_default(),
-        cpu: costs[0].cpu,
+        ..costs.swap_remove(0)
     }
 }
 
@@ -70,11 +70,12 @@ fn once(node: &Node, arguments: &[&str]) -> Cost {
     let command = node.trace(&[arguments, &["--duration", "1ms"]].concat());
     let running = Running::ready(command).unwrap();
     let wall = began.elapsed();
-    running.end().unwrap();
+    let ended = running.end().unwrap();
     // With its end: what it takes to detach counts too, which errs on the safe side.
     Cost {
         wall,
         cpu: spent().saturating_sub(before),
+        attached: ready(&ended).matches("veth").count(),
     }
 }
 

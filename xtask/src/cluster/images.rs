@@ -14,8 +14,11 @@ use crate::sh;
 struct Image {
     /// Registry, repository and tag in full: a shorter name would be looked for on the network.
     reference: &'static str,
-    /// The program it holds besides busybox.
-    program: Option<&'static str>,
+    /// What it holds besides busybox, by name or whole path.
+    programs: &'static [&'static str],
+    /// Copied as they are: what programs load at run time.
+    folders: &'static [&'static str],
+    entrypoint: &'static [&'static str],
     command: &'static [&'static str],
 }
 
@@ -25,45 +28,77 @@ pub const PAUSE: &str = "docker.io/netdiag/pause:1";
 const IMAGES: &[Image] = &[
     Image {
         reference: PAUSE,
-        program: None,
         command: &["/bin/sleep", "2147483647"],
+        ..BUSYBOX
     },
-    Image {
-        reference: "docker.io/netdiag/busybox:1",
-        program: None,
-        command: &["/bin/sh"],
-    },
+    BUSYBOX,
     Image {
         reference: "docker.io/netdiag/dnsmasq:1",
-        program: Some("dnsmasq"),
+        programs: &["dnsmasq"],
         command: &["/bin/dnsmasq", "--no-daemon"],
+        ..BUSYBOX
     },
 ];
 
+const BUSYBOX: Image = Image {
+    reference: "docker.io/netdiag/busybox:1",
+    programs: &[],
+    folders: &[],
+    entrypoint: &[],
+    command: &["/bin/sh"],
+};
+
+/// As deploy/Dockerfile makes it, with the name the chart has for it; `netdiag` itself comes on top.
+const AGENT: Image = Image {
+    reference: "docker.io/library/netdiag:0.1.0",
+    programs: &[
+        "nft",
+        "ipset",
+        "iptables-save",
+        "ip6tables-save",
+        "iptables-nft-save",
+        "ip6tables-nft-save",
+        "iptables-legacy-save",
+        "ip6tables-legacy-save",
+    ],
+    folders: &["/usr/lib/x86_64-linux-gnu/xtables"],
+    entrypoint: &["/bin/netdiag"],
+    command: &[],
+};
+
 /// Makes all images and gives them to the node's runtime.
 pub fn import(node: &Node) -> Result<()> {
-    for image in IMAGES {
-        let archive = archive(image, &node.place.file("image"))
-            .with_context(|| format!("make the image {}", image.reference))?;
-        let mut ctr = node.command("ctr");
-        ctr.args(["-n", "k8s.io", "images", "import"]).arg(&archive);
-        sh::output(&mut ctr).with_context(|| format!("import the image {}", image.reference))?;
-    }
-    Ok(())
+    IMAGES.iter().try_for_each(|image| give(node, image, &[]))
+}
+
+/// The image of the chart, with this build of netdiag.
+pub fn import_agent(node: &Node, netdiag: &Path) -> Result<()> {
+    give(node, &AGENT, &[netdiag])
+}
+
+fn give(node: &Node, image: &Image, more: &[&Path]) -> Result<()> {
+    let folder = node.place.file("image");
+    let archive = archive(image, more, &folder)
+        .with_context(|| format!("make the image {}", image.reference))?;
+    let mut ctr = node.command("ctr");
+    ctr.args(["-n", "k8s.io", "images", "import"]).arg(&archive);
+    sh::output(&mut ctr).with_context(|| format!("import the image {}", image.reference))?;
+    fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))
 }
 
 /// A docker archive: the layer, the configuration that names the layer's hash, the list of both.
-fn archive(image: &Image, folder: &Path) -> Result<PathBuf> {
+fn archive(image: &Image, more: &[&Path], folder: &Path) -> Result<PathBuf> {
     let act = || format!("work in {}", folder.display());
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(act)?;
     }
     let root = folder.join("root");
-    fill(&root, image.program)?;
+    fill(&root, image, more)?;
     let layer = folder.join("layer.tar");
     tar(&root, &layer, &["."])?;
     let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{"Env":["PATH=/bin"],"Cmd":{}}},"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
+        r#"{{"architecture":"amd64","os":"linux","config":{{"Env":["PATH=/bin"],"Entrypoint":{},"Cmd":{}}},"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
+        list(image.entrypoint),
         list(image.command),
         hash(&layer)?,
     );
@@ -82,8 +117,8 @@ fn archive(image: &Image, folder: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// busybox with all its names, one more program with its libraries, and the few files programs expect.
-fn fill(root: &Path, program: Option<&str>) -> Result<()> {
+/// busybox with all its names, more programs with their libraries, and the few files programs expect.
+fn fill(root: &Path, image: &Image, more: &[&Path]) -> Result<()> {
     for folder in ["bin", "etc", "tmp", "proc", "sys", "dev", "run", "var/run"] {
         let folder = root.join(folder);
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
@@ -102,15 +137,33 @@ fn fill(root: &Path, program: Option<&str>) -> Result<()> {
     ] {
         fs::write(root.join(file), text).with_context(|| format!("write {file}"))?;
     }
-    if let Some(name) = program {
-        let program = sh::find(name).with_context(|| format!("find {name}"))?;
-        copy(&program, &root.join("bin").join(name))?;
+    let more = more.iter().copied();
+    for name in image.programs.iter().map(Path::new).chain(more) {
+        let shown = name.display();
+        let program = name.to_str().and_then(sh::find);
+        let program = program.with_context(|| format!("find {shown}"))?;
+        let own = program
+            .file_name()
+            .with_context(|| format!("find {shown}"))?;
+        let placed = root.join("bin").join(own);
+        let _ = fs::remove_file(&placed);
+        copy(&program, &placed)?;
         for library in sh::libraries(&program) {
-            let inside = library.strip_prefix("/").unwrap_or(&library);
-            copy(&library, &root.join(inside))?;
+            copy(&library, &inside(root, &library))?;
+        }
+    }
+    for folder in image.folders.iter().map(Path::new) {
+        let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+        for entry in entries.flatten().map(|entry| entry.path()) {
+            copy(&entry, &inside(root, &entry))?;
         }
     }
     Ok(())
+}
+
+/// Where a file of this machine lies in the image.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

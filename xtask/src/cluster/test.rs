@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::kubernetes::Unobtainable;
 use super::node::Node;
 use super::place::Place;
-use super::{down, up};
+use super::{down, images, up};
 use crate::sh;
 use crate::test::{self, Tally};
 
@@ -58,7 +58,9 @@ fn scenarios(args: &Args) -> Result<Tally> {
 }
 
 fn on(node: &Node, names: &[String]) -> Result<Tally> {
-    let mut command = node.command(sh::target().join("debug/netdiag-cluster"));
+    let programs = sh::target().join("debug");
+    images::import_agent(node, &programs.join("netdiag"))?;
+    let mut command = node.command(programs.join("netdiag-cluster"));
     command
         .arg("--kubeconfig")
         .arg(node.place.file("admin.conf"));

@@ -19,18 +19,18 @@ pub fn path() -> PathBuf {
 }
 
 /// Fetches it where it can be had; a test that finds none says so.
-pub fn ensure() -> Result<()> {
+pub fn ensure() {
     let path = path();
     if path.is_file() || sh::find("promtool").is_some() {
         say(STEP, "ok, already there");
-        return Ok(());
+        return;
     }
     if sh::find("apt-get").is_none() || sh::find("dpkg-deb").is_none() {
         say(
             STEP,
             "no Debian tools here; the metrics are not checked by promtool",
         );
-        return Ok(());
+        return;
     }
     match fetch(&path) {
         Ok(()) => say(STEP, format_args!("unpacked to {}", path.display())),
@@ -39,7 +39,6 @@ pub fn ensure() -> Result<()> {
             format_args!("not to be had, metrics go without its check: {error:#}"),
         ),
     }
-    Ok(())
 }
 
 fn fetch(path: &std::path::Path) -> Result<()> {

@@ -65,6 +65,11 @@ impl Standing {
         self.started = now;
     }
 
+    /// On its way to another level: what is spent meanwhile says nothing of either.
+    pub(super) const fn changes(&self) -> bool {
+        !self.ready && matches!(self.state, State::Running(_) | State::Ending(_))
+    }
+
     /// Asks the trace at work to end; `false` when there is none.
     pub(super) fn stop(&mut self) -> bool {
         self.ready = false;

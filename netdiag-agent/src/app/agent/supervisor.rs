@@ -241,6 +241,8 @@ impl Supervisor {
                 interfaces,
             } => {
                 self.standing.ready = true;
+                // What the start and the level before cost is not held against this one.
+                self.meter = Meter::new();
                 let level = self.standing.level.name();
                 say(format_args!(
                     "ready: level {level}, {programs} programs attached, {interfaces} interfaces watched"
@@ -344,7 +346,9 @@ impl Supervisor {
             metrics.traces(self.asked.len() + usize::from(self.standing.ready));
             metrics.usage(usage);
         }
-        if let Some(change) = self.watchdog.observe(usage, elapsed) {
+        if !self.standing.changes()
+            && let Some(change) = self.watchdog.observe(usage, elapsed)
+        {
             self.step(&change);
         }
         if let State::Waiting { until, .. } = &self.standing.state

@@ -35,27 +35,6 @@ impl Message {
         Self { bytes }
     }
 
-    #[must_use]
-    pub fn raw(mut self, kind: u16, value: &[u8]) -> Self {
-        attribute(&mut self.bytes, kind, value);
-        self
-    }
-
-    #[must_use]
-    pub fn text(self, kind: u16, text: &str) -> Self {
-        self.raw(kind, &[text.as_bytes(), b"\0"].concat())
-    }
-
-    #[must_use]
-    pub fn u32(self, kind: u16, value: u32) -> Self {
-        self.raw(kind, &value.to_be_bytes())
-    }
-
-    #[must_use]
-    pub fn nested(self, kind: u16, inside: &Nest) -> Self {
-        self.raw(kind | NESTED, &inside.0)
-    }
-
     /// With one more `NLM_F_*`.
     #[must_use]
     pub fn flag(mut self, flag: u16) -> Self {
@@ -77,37 +56,49 @@ impl Message {
 #[derive(Clone, Debug, Default)]
 pub struct Nest(Vec<u8>);
 
-impl Nest {
+/// What holds attributes, in the order they are added.
+pub trait Append: Sized {
+    fn bytes(&mut self) -> &mut Vec<u8>;
+
     #[must_use]
-    pub fn raw(mut self, kind: u16, value: &[u8]) -> Self {
-        attribute(&mut self.0, kind, value);
+    fn raw(mut self, kind: u16, value: &[u8]) -> Self {
+        let bytes = self.bytes();
+        bytes.extend((4 + value.len() as u16).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
         self
     }
 
     #[must_use]
-    pub fn text(self, kind: u16, text: &str) -> Self {
+    fn text(self, kind: u16, text: &str) -> Self {
         self.raw(kind, &[text.as_bytes(), b"\0"].concat())
     }
 
     #[must_use]
-    pub fn u32(self, kind: u16, value: u32) -> Self {
+    fn u32(self, kind: u16, value: u32) -> Self {
         self.raw(kind, &value.to_be_bytes())
     }
 
     #[must_use]
-    pub fn u64(self, kind: u16, value: u64) -> Self {
+    fn u64(self, kind: u16, value: u64) -> Self {
         self.raw(kind, &value.to_be_bytes())
     }
 
     #[must_use]
-    pub fn nested(self, kind: u16, inside: &Self) -> Self {
+    fn nested(self, kind: u16, inside: &Nest) -> Self {
         self.raw(kind | NESTED, &inside.0)
     }
 }
 
-fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    bytes.extend((4 + value.len() as u16).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
+impl Append for Message {
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Append for Nest {
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::encode::Nest;
+use super::encode::{Append, Nest};
 use super::own::Ends;
 use crate::ruleset::Family;
 

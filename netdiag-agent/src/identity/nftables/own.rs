@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST};
 
 use super::channel::Channel;
-use super::encode::{Message, Nest};
+use super::encode::{Append, Message, Nest};
 use super::expression as expr;
 use super::read;
 use crate::ruleset::Family;

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::channel::Channel;
-use super::encode::Message;
+use super::encode::{Append, Message};
 use crate::ruleset::Family;
 use crate::ruleset::nft::wire::Messages;
 use crate::ruleset::nft::wire::attr::Attributes;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::channel::Channel;
-use super::encode::{Message, SUBSYSTEM};
+use super::encode::{Append, Message, SUBSYSTEM};
 use super::read;
 use crate::event::{Packet, Ruled};
 use crate::ruleset::Family;

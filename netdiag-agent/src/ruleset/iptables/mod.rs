@@ -5,6 +5,7 @@ mod target;
 mod values;
 mod words;
 
+pub use target::named as target_named;
 pub use values::{protocol, protocol_name};
 
 use super::model::{Backend, Base, Chain, Counter, Family, Hook, Rule, RuleRef, Table};

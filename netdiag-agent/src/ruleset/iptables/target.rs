@@ -52,13 +52,37 @@ pub fn read(parts: &Parts<'_>, is_chain: impl Fn(&str) -> bool) -> (Vec<Step>, T
             },
         );
     }
-    let target = match jump.name.as_ref() {
+    let target = match verdict(&jump.name) {
+        Target::Reject(_) => Target::Reject(
+            option(jump, "--reject-with").map_or(String::new(), |o| o.arg().to_owned()),
+        ),
+        other => other,
+    };
+    (effect(jump).map(Step::Effect).into_iter().collect(), target)
+}
+
+/// The same of a target known by its name alone.
+pub fn named(name: &str) -> (Vec<Effect>, Target) {
+    let (mark, connection_mark) = (
+        Effect::MarkUnknown { mask: u32::MAX },
+        Effect::CtMarkUnknown { mask: u32::MAX },
+    );
+    let effects = match name {
+        "MARK" => vec![mark],
+        // It saves the one or restores the other.
+        "CONNMARK" => vec![mark, connection_mark],
+        "NOTRACK" => vec![Effect::NoTrack],
+        _ => Vec::new(),
+    };
+    (effects, verdict(name))
+}
+
+fn verdict(name: &str) -> Target {
+    match name {
         "ACCEPT" => Target::Accept,
         "DROP" => Target::Drop,
         "RETURN" => Target::Return,
-        "REJECT" => Target::Reject(
-            option(jump, "--reject-with").map_or(String::new(), |o| o.arg().to_owned()),
-        ),
+        "REJECT" => Target::Reject(String::new()),
         "QUEUE" | "NFQUEUE" => Target::Queue,
         "SNAT" => Target::Nat(Nat::Source),
         "DNAT" | "NETMAP" => Target::Nat(Nat::Destination),
@@ -66,8 +90,7 @@ pub fn read(parts: &Parts<'_>, is_chain: impl Fn(&str) -> bool) -> (Vec<Step>, T
         "REDIRECT" => Target::Nat(Nat::Redirect),
         name if PASSING.contains(&name) => Target::Continue,
         name => Target::Unknown(name.to_owned()),
-    };
-    (effect(jump).map(Step::Effect).into_iter().collect(), target)
+    }
 }
 
 fn option<'j, 'a>(jump: &'j Jump<'a>, name: &str) -> Option<&'j Opt<'a>> {

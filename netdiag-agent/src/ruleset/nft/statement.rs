@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::iptables;
 use super::super::model::{
     Compare, Counter, Effect, Field, IpVersion, MapRef, Match, Nat, Operand, Pattern, Selector,
     Step, Target,
@@ -35,6 +36,12 @@ pub fn read(statements: &[Value]) -> Read {
             read.counter = counter(body);
             continue;
         }
+        if let Some(extension) = xt_target(name, body) {
+            let (effects, target) = iptables::target_named(extension);
+            read.steps.extend(effects.into_iter().map(Step::Effect));
+            read.target = target;
+            continue;
+        }
         if let Some(target) = target(name, body).or_else(|| verdict(statement)) {
             read.target = target;
             continue;
@@ -48,6 +55,7 @@ pub fn read(statements: &[Value]) -> Read {
             "notrack" => read.steps.push(Step::Effect(Effect::NoTrack)),
             "log" | "flow" | "map" | "dup" | "secmark" | "ct helper" | "ct timeout"
             | "ct expectation" | "last" => {}
+            "xt" if body.get("name").and_then(Value::as_str) == Some("comment") => {}
             // Adding to a set says no only when the set is full.
             "set" if body.get("stmt").is_none() => {}
             _ => read
@@ -96,11 +104,16 @@ fn target(name: &str, body: &Value) -> Option<Target> {
         "redirect" => Target::Nat(Nat::Redirect),
         "vmap" => vmap(body)?,
         "fwd" | "tproxy" | "synproxy" => Target::Unknown(name.to_owned()),
-        "xt" if body.get("type").and_then(Value::as_str) == Some("target") => {
-            Target::Unknown(text::statement(name, body))
-        }
         _ => return None,
     })
+}
+
+/// The name of an iptables target, whose options only iptables itself can read.
+fn xt_target<'v>(name: &str, body: &'v Value) -> Option<&'v str> {
+    let word = |key| body.get(key).and_then(Value::as_str);
+    (name == "xt" && word("type") == Some("target"))
+        .then(|| word("name"))
+        .flatten()
 }
 
 fn reject(body: &Value) -> String {

@@ -169,3 +169,36 @@ fn targets() {
     assert_eq!(entries[0].target, Target::Goto("blk".into()));
     assert_eq!(entries[0].text, "10.96.0.1 . tcp . 80");
 }
+
+/// Rules of iptables on nft, where iptables itself could not be asked: the options of extensions are hidden.
+#[test]
+fn extensions_of_iptables_say_what_their_names_say() {
+    let rule = |expr: &str| {
+        let listing = format!(
+            r#"{{"nftables": [{{"table": {{"family": "ip", "name": "filter", "handle": 1}}}},
+             {{"chain": {{"family": "ip", "table": "filter", "name": "C", "handle": 1}}}},
+             {{"rule": {{"family": "ip", "table": "filter", "chain": "C", "handle": 2, "expr": [{expr}]}}}}]}}"#
+        );
+        parse(&listing).unwrap().tables[0].chains()[0].rules[0].clone()
+    };
+    let extension =
+        |kind: &str, name: &str| format!(r#"{{"xt": {{"type": "{kind}", "name": "{name}"}}}}"#);
+    let refused = rule(&format!(
+        "{}, {}",
+        extension("match", "comment"),
+        extension("target", "REJECT")
+    ));
+    assert_eq!(refused.steps, []);
+    assert_eq!(refused.target, Target::Reject(String::new()));
+    assert_eq!(refused.text, "xt match comment xt target REJECT");
+    let marked = rule(&extension("target", "MARK"));
+    assert_eq!(marked.target, Target::Continue);
+    assert_eq!(
+        marked.steps,
+        [Step::Effect(Effect::MarkUnknown { mask: u32::MAX })]
+    );
+    let asked = rule(&extension("match", "set"));
+    assert!(!is_decidable(&asked), "{asked:?}");
+    let strange = rule(&extension("target", "SYNPROXY"));
+    assert_eq!(strange.target, Target::Unknown("SYNPROXY".to_owned()));
+}

@@ -154,21 +154,7 @@ fn chains_in_front_of_nat_see_the_ends_before_it() {
         src: src.parse().unwrap(),
         dst: dst.parse().unwrap(),
     };
-    let packet = crate::event::Packet {
-        tuple: tuple("10.244.1.7:40000", "10.244.2.5:8080"),
-        inner: None,
-        outer: None,
-        tcp: None,
-        icmp: None,
-        ttl: 64,
-        ip_id: 1,
-        len: 60,
-        dont_fragment: true,
-        fragment: false,
-        mark: 0,
-        skb: None,
-        snap: None,
-    };
+    let packet = crate::event::Packet::of(tuple("10.244.1.7:40000", "10.244.2.5:8080"));
     let conntrack = crate::event::Conntrack {
         status: crate::event::CtStatus(0),
         reply: false,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::event::{IfIndex, Netns, Packet};
+use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Role;
 use crate::ruleset::{AddressType, Hook, Interface, PacketFacts};
@@ -75,6 +76,16 @@ fn interfaces(
         .and_then(|route| route.oif)
         .and_then(name)
         .unwrap_or(Interface::Unknown);
+    if by_bridge_family(&group.drop.stack) {
+        facts.bridged = true;
+        match hook {
+            // On its way up the frame already belongs to the bridge; the rules still see the port.
+            Hook::Input => facts.bridge_in = entry_port(case, group, netns),
+            Hook::Prerouting => facts.bridge_in = here.clone(),
+            Hook::Postrouting | Hook::Output => facts.bridge_out = here.clone(),
+            _ => {}
+        }
+    }
     match hook {
         Hook::Forward if by_bridge(&group.drop.stack) => {
             let bridge = the_bridge(case, netns);
@@ -118,6 +129,28 @@ fn by_bridge<S: AsRef<str>>(stack: &[S]) -> bool {
         (bridge || route).then_some(bridge)
     });
     decides.unwrap_or(false)
+}
+
+/// Whether a chain of nftables' family bridge refused it.
+pub(super) fn by_bridge_family<S: AsRef<str>>(stack: &[S]) -> bool {
+    let chains = stack.iter().map(AsRef::as_ref);
+    let mut entries = chains.filter_map(|symbol| symbol.strip_prefix("nft_do_chain_"));
+    entries
+        .next()
+        .is_some_and(|family| family.starts_with("bridge"))
+}
+
+/// The port by which the frame came to the bridge.
+fn entry_port(case: &Case<'_>, group: &DropGroup, netns: Netns) -> Interface {
+    let mut seen = case.flow.of(group.direction);
+    let entry = seen.find(|sighting| {
+        sighting.spot.netns == Some(netns) && sighting.spot.stage == Stage::Receive
+    });
+    entry
+        .and_then(|sighting| sighting.ifname.as_ref())
+        .map_or(Interface::Unknown, |name| {
+            Interface::Named(name.to_string())
+        })
 }
 
 /// The node's bridge, when it has just one.

@@ -3,7 +3,8 @@
 use super::{Page, Rule, death};
 use crate::event::Refuser;
 use crate::flow::drops::{Backend, DropKind};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::firewall;
 use crate::verdict::types::{Cause, Component};
 

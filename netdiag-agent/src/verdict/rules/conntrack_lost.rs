@@ -4,7 +4,8 @@ use super::{Page, Rule, death};
 use crate::flow::drops::DropKind;
 use crate::flow::record::Direction;
 use crate::inventory::NamespaceKind;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, NatKind, Outcome};
 
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! `DNS_TIMEOUT`: a DNS question without an answer.
 
 use super::{Page, Rule};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Confidence, Outcome};
 
 #[derive(Debug)]

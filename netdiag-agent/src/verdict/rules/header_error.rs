@@ -2,7 +2,8 @@
 
 use super::{Page, Rule, counted, death, unexplained_at_input_routing};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::case::{Case, Death};
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence};
 
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! `HOST_FIREWALL_DROP`: a netfilter rule or policy of this node dropped or rejected the packet.
 
 use super::{Page, Rule, death};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::firewall;
 use crate::verdict::types::Cause;
 

@@ -3,7 +3,8 @@
 use super::{Page, Rule, service};
 use crate::inventory::Rules;
 use crate::ruleset::proxy::{Coverage, coverage};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence};
 
 #[derive(Debug)]

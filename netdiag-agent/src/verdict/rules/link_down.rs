@@ -4,7 +4,8 @@ use super::{Page, Rule, death};
 use crate::event::IfIndex;
 use crate::flow::drops::DropKind;
 use crate::inventory::Link;
-use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::case::{Case, Death};
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component};
 
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl Rule for LinkDown {
         let wanted = |kind| {
             matches!(
                 kind,
-                DropKind::LinkDown | DropKind::Qdisc | DropKind::Neighbour
+                DropKind::LinkDown | DropKind::Qdisc | DropKind::Neighbour | DropKind::Bridge
             )
         };
         let found = case.death_of(wanted)?;
@@ -37,11 +38,10 @@ impl Rule for LinkDown {
         if found.group.kind != DropKind::LinkDown && !down {
             return None;
         }
-        let device = found
-            .group
-            .ifname
-            .as_deref()
-            .or(link.map(|link| link.name.as_ref()))
+        // The kernel names the port a bridged frame came in by; the one that is down is another.
+        let device = link
+            .map(|link| link.name.as_ref())
+            .or(found.group.ifname.as_deref())
             .unwrap_or("DEVICE");
         let component = Component {
             kind: "interface".to_owned(),
@@ -60,12 +60,28 @@ impl Rule for LinkDown {
             format!("ip -d link show {device}"),
             format!("ip link set {device} up"),
         ];
-        Some(finding.remedy(format!("{device} is down or has no carrier"), commands))
+        // A veth whose own end is up has lost its carrier by the other.
+        let other = link
+            .filter(|link| Some(link.netns) != case.inventory.node_netns())
+            .and_then(|link| link.peer)
+            .and_then(|(netns, ifindex)| case.inventory.link(netns, ifindex))
+            .map_or_else(String::new, |peer| {
+                format!("; its other end is {} of the node", peer.name)
+            });
+        let summary = format!("{device} is down or has no carrier{other}");
+        Some(finding.remedy(summary, commands))
     }
 }
 
-/// The interface the packet waited to leave by.
+/// The interface the packet waited to leave by; of a bridge, the port it was to leave by.
 fn link<'a>(case: &Case<'a>, found: Death<'a>) -> Option<&'a Link> {
+    let netns = found.group.spot.netns?;
+    if found.group.kind == DropKind::Bridge {
+        let to = case.inventory.owner_of(super::towards(case, found))?.netns;
+        let leads_there =
+            |link: &&Link| link.netns == netns && link.peer.is_some_and(|(peer, _)| peer == to);
+        return case.inventory.links().find(leads_there);
+    }
     let ifindex: IfIndex = found.group.spot.ifindex?;
-    case.inventory.link(found.group.spot.netns?, ifindex)
+    case.inventory.link(netns, ifindex)
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::{Page, Rule, death, unexplained_at_input_routing};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::case::{Case, Death};
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence};
 
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use crate::flow::place::Leg;
 use crate::flow::record::{Direction, Sighting};
 use crate::inventory::NamespaceKind;
 use crate::ruleset::Owner;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::masquerade::{Masquerade, Named};
 use crate::verdict::types::{Cause, Component, Confidence, HopName, NatKind, Outcome};
 

@@ -3,7 +3,8 @@
 use super::{Page, Remark, Rule};
 use crate::inventory::NamespaceKind;
 use crate::ruleset::Owner;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::masquerade::Masquerade;
 use crate::verdict::types::{Cause, NatKind};
 
@@ -36,6 +37,11 @@ impl Rule for MasqUnexpected {
             return None;
         }
         let (before, after) = (nat.before.ip(), nat.after.ip());
+        // A node port is reached under the node's own address on purpose: the answer has to pass the node again.
+        let asked = case.inventory.owner_of(case.flow.tuple.dst.ip());
+        if asked.is_some_and(|owner| owner.kind == NamespaceKind::Node) {
+            return None;
+        }
         let to = case.responder_address();
         let caveat = match case.responder() {
             Some(responder)

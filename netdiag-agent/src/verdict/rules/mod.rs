@@ -41,7 +41,8 @@ mod unknown;
 use crate::flow::drops::DropKind;
 use crate::flow::record::{Direction, DropGroup};
 use crate::inventory::{Namespace, NamespaceKind};
-use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::case::{Case, Death};
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, Outcome};
 
 /// Finds one cause, and explains it.

@@ -6,7 +6,8 @@ use super::{Page, Rule, death};
 use crate::flow::record::Direction;
 use crate::inventory::cluster::{Kind, Policy};
 use crate::inventory::policy::{Conversation, End, Ruling, rulings};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::firewall;
 use crate::verdict::types::{Cause, NatKind};
 
@@ -60,7 +61,7 @@ fn by_policies(mut finding: Finding, case: &Case<'_>) -> Finding {
                 component.policies.push(name);
             }
         }
-        let (summary, commands) = fix::of(first, &said);
+        let (summary, commands) = fix::of(first, &said, &case.inventory.cluster);
         return finding.remedy(summary, commands);
     }
     if case.inventory.cluster.synced(Kind::Policies) {

@@ -1,11 +1,12 @@
 //! `NO_ANSWER`: it left this node, and nothing came back.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Page, Rule};
 use crate::event::Proto;
 use crate::flow::record::Direction;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::masquerade::Masquerade;
 use crate::verdict::types::{Cause, Confidence, NatKind, Outcome};
 
@@ -42,8 +43,14 @@ impl Rule for NoAnswer {
             self.cause(),
             Confidence::Inferred,
         );
+        // An echo's id is no port.
+        let spell = |end: SocketAddr| match tuple.proto {
+            proto if proto.is_icmp() => end.ip().to_string(),
+            _ => end.to_string(),
+        };
         let summary = format!(
-            "left this node as {seen_as} after {} attempt(s), nothing came back in {} s: look beyond this node",
+            "left this node as {} after {} attempt(s), nothing came back in {} s: look beyond this node",
+            spell(seen_as),
             case.flow.syn_count().max(1),
             case.no_answer.as_millis() as f64 / 1000.0,
         );
@@ -51,7 +58,7 @@ impl Rule for NoAnswer {
         let commands = [
             format!(
                 "netdiag trace --interface UPLINK --to {} # on the destination's node",
-                case.flow.tuple.dst
+                spell(tuple.dst)
             ),
             format!(
                 "{} neigh show; {0} route get {destination}",
@@ -78,7 +85,10 @@ pub(super) fn unanswered(case: &Case<'_>) -> bool {
 
 /// Most likely first, by what this node can know: who else gets an answer from there, and from which source we ask.
 fn suspects(case: &Case<'_>, mut finding: Finding, source: IpAddr, destination: IpAddr) -> Finding {
-    let port = case.flow.tuple.dst.port();
+    let what = match case.flow.tuple.proto {
+        proto if proto.is_icmp() => "echo requests".to_owned(),
+        _ => format!("port {}", case.flow.tuple.dst.port()),
+    };
     let answered = |other: &crate::flow::Flow| other.of(Direction::Reply).next().is_some();
     let alive = case.others.iter().any(|flow| {
         flow.id != case.flow.id && flow.tuple.dst.ip() == case.flow.tuple.dst.ip() && answered(flow)
@@ -90,7 +100,7 @@ fn suspects(case: &Case<'_>, mut finding: Finding, source: IpAddr, destination: 
     if alive {
         finding = finding.suspect(
             "firewall",
-            format!("{destination} answers on another port in this trace, so port {port} is filtered: security group, firewall or policy beyond this node"),
+            format!("{destination} answers something else in this trace, so {what} is filtered: security group, firewall or policy beyond this node"),
         );
     }
     if untranslated {
@@ -111,7 +121,7 @@ fn suspects(case: &Case<'_>, mut finding: Finding, source: IpAddr, destination: 
     if !alive {
         finding = finding
             .suspect("dead_peer", format!("{destination} may be down or not exist; a trace or capture there decides"))
-            .suspect("network_security_group", format!("a security group, network ACL or firewall may drop port {port} or source {source}; its flow log decides"));
+            .suspect("network_security_group", format!("a security group, network ACL or firewall may drop {what} or source {source}; its flow log decides"));
     }
     if is_public(destination) {
         finding = finding.suspect(

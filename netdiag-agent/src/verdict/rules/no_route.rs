@@ -2,7 +2,9 @@
 
 use super::{Page, Rule, death, ip, towards};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
+use crate::inventory::Role;
+use crate::verdict::case::{Case, Death};
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component};
 
 #[derive(Debug)]
@@ -28,6 +30,9 @@ impl Rule for NoRoute {
         if found.group.drop.reason.as_deref() == Some("IP_INADDRERRORS") {
             return Some(not_a_router(death(self.cause(), found), to));
         }
+        if let Some(device) = tunnel(case, found) {
+            return Some(no_underlay(death(self.cause(), found), device));
+        }
         let component = Component {
             kind: "route".to_owned(),
             name: Some("none".to_owned()),
@@ -45,6 +50,30 @@ impl Rule for NoRoute {
                 .remedy(format!("no route to {to}: add one"), commands),
         )
     }
+}
+
+/// The tunnel device that could not send what it had wrapped up.
+fn tunnel<'a>(case: &Case<'a>, found: Death<'_>) -> Option<&'a str> {
+    let spot = found.group.spot;
+    let link = case.inventory.link(spot.netns?, spot.ifindex?)?;
+    (link.role == Role::Tunnel).then_some(link.name.as_ref())
+}
+
+/// There is a route into the tunnel, and none for the tunnel's own packets.
+fn no_underlay(finding: Finding, device: &str) -> Finding {
+    let component = Component {
+        kind: "route".to_owned(),
+        name: Some(format!("none for the remote end of {device}")),
+        ..Component::default()
+    };
+    let commands = [
+        format!("bridge fdb show dev {device} # dst: the remote end"),
+        format!("ip -d link show {device}"),
+        "ip route show table all # what covers the remote end: nothing, or a blackhole?".to_owned(),
+    ];
+    let summary =
+        format!("the node cannot reach the remote end of tunnel {device}: route its packets");
+    finding.component(component).remedy(summary, commands)
 }
 
 /// The packet was sent to a machine that forwards nothing.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::{Page, Rule};
 use crate::event::IcmpKind;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, HopName, Outcome};
 
 #[derive(Debug)]

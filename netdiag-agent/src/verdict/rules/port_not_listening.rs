@@ -3,7 +3,8 @@
 use super::{Page, Rule, unexplained_at_socket};
 use crate::event::{Netns, Proto};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Death, Finding};
+use crate::verdict::case::{Case, Death};
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, HopName, NatKind, Outcome};
 
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 
 use super::{Page, Rule, death};
 use crate::flow::drops::DropKind;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component};
 
 #[derive(Debug)]

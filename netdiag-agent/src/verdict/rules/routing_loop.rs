@@ -5,7 +5,8 @@ use crate::flow::drops::DropKind;
 use crate::flow::place::Leg;
 use crate::flow::record::Direction;
 use crate::inventory::NamespaceKind;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, HopName, Outcome};
 
 /// So many hops between two sightings of one flow at one interface are no path change.

@@ -8,7 +8,8 @@ use crate::flow::drops::DropKind;
 use crate::flow::record::Direction;
 use crate::inventory::cluster::{Endpoint, Kind, Pod, Service, ServicePort};
 use crate::ruleset::Owner;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::firewall;
 use crate::verdict::types::{Cause, Component, Confidence, HopName, NatKind, Outcome};
 

@@ -6,7 +6,8 @@ use super::{Page, Rule, death};
 use crate::event::{CtStatus, Refuser, Tuple};
 use crate::flow::drops::DropKind;
 use crate::flow::record::DropGroup;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, HopName};
 
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! `SVC_BACKENDS_NOT_READY`: the Service selects pods, and none of them is ready.
 
 use super::{Page, Rule, service};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Confidence};
 
 /// Names told one by one.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Page, Rule, death, service};
 use crate::inventory::cluster::{Labels, Pod, Service};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::firewall;
 use crate::verdict::types::{Cause, Confidence};
 

@@ -3,7 +3,8 @@
 use super::{Page, Rule, service};
 use crate::event::Proto;
 use crate::inventory::cluster::ServicePort;
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Confidence};
 
 #[derive(Debug)]

@@ -6,8 +6,9 @@ use super::{Page, Rule, service};
 use crate::event::Netns;
 use crate::flow::drops::DropKind;
 use crate::inventory::cluster::{Service, ServicePort};
-use crate::verdict::case::{Case, Finding};
+use crate::verdict::case::Case;
 use crate::verdict::ends;
+use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, HopName, NatKind, Outcome};
 
 #[derive(Debug)]

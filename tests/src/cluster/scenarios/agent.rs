@@ -16,21 +16,26 @@ use crate::cluster::trace::send_once;
 use crate::process::Running;
 use crate::programs;
 
-const MANIFESTS: &str = include_str!("../../../../deploy/rendered.yaml");
+/// The chart with its own values.
+pub(super) const MANIFESTS: &str = include_str!("../../../../deploy/rendered.yaml");
+/// With everything on; without the PodMonitor, whose kind is the Prometheus operator's.
+const EVERYTHING: &str = include_str!("../everything.yaml");
 
 pub const MANIFEST: Scenario = Scenario {
     name: "deploy_manifests",
     about: "the API server takes every object of the chart",
     run: |stage| {
-        let said = stage.kubectl.apply_with("--dry-run=server", MANIFESTS)?;
-        let taken = said
-            .lines()
-            .filter(|line| line.contains("(server dry run)"))
-            .count();
-        ensure!(
-            taken == MANIFESTS.matches("\nkind: ").count(),
-            "not all were taken:\n{said}"
-        );
+        for manifests in [MANIFESTS, EVERYTHING] {
+            let said = stage.kubectl.apply_with("--dry-run=server", manifests)?;
+            let taken = said
+                .lines()
+                .filter(|line| line.contains("(server dry run)"))
+                .count();
+            ensure!(
+                taken == manifests.matches("\nkind: ").count(),
+                "not all were taken:\n{said}"
+            );
+        }
         Ok(())
     },
 };
@@ -73,18 +78,8 @@ fn run(stage: &Stage) -> Result<()> {
     sent?;
     seen.with_context(|| ended.stderr.clone())?;
     let verdicts = stored(&store);
-    for (pointer, wanted) in [
-        ("/source/namespace", NAMESPACE),
-        ("/source/pod_name", CLIENT),
-        ("/destination/service/name", "ghost"),
-        ("/cause", "SVC_NO_ENDPOINTS"),
-    ] {
-        let named = |verdict: &Value| verdict.pointer(pointer) == Some(&Value::from(wanted));
-        ensure!(
-            verdicts.iter().any(named),
-            "{pointer} is nowhere {wanted}: {verdicts:#?}"
-        );
-    }
+    let missing = missing(&verdicts);
+    ensure!(missing.is_empty(), "{missing:?} is nowhere: {verdicts:#?}");
     let said = ended.stderr.to_lowercase();
     ensure!(
         !said.contains("403") && !said.contains("forbidden"),
@@ -99,14 +94,32 @@ fn run(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// What no verdict says of the client's attempt to reach a Service without endpoints.
+pub(super) fn missing(verdicts: &[Value]) -> Vec<(&'static str, &'static str)> {
+    let wanted = [
+        ("/source/namespace", NAMESPACE),
+        ("/source/pod_name", CLIENT),
+        ("/destination/service/name", "ghost"),
+        ("/cause", "SVC_NO_ENDPOINTS"),
+    ];
+    let unsaid = wanted.into_iter().filter(|(pointer, wanted)| {
+        let says = |verdict: &Value| verdict.pointer(pointer) == Some(&Value::from(*wanted));
+        !verdicts.iter().any(says)
+    });
+    unsaid.collect()
+}
+
 fn stored(store: &Path) -> Vec<Value> {
+    verdicts(&["--store", &store.to_string_lossy()])
+}
+
+/// What `netdiag verdicts` finds; nothing when there is nobody to ask.
+pub(super) fn verdicts(from: &[&str]) -> Vec<Value> {
     let Ok(netdiag) = programs::netdiag() else {
         return Vec::new();
     };
     let mut command = Command::new(netdiag);
-    command
-        .args(["verdicts", "-o", "jsonl", "--store"])
-        .arg(store);
+    command.args(["verdicts", "-o", "jsonl"]).args(from);
     let Ok(output) = command.output() else {
         return Vec::new();
     };

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod apiserver;
+pub mod daemonset;
 pub mod deleted;
 pub mod egress;
 pub mod policy;

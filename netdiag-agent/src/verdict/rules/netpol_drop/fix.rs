@@ -1,7 +1,7 @@
 //! The rule that would allow a conversation, as a patch of a policy that forbids it.
 
 use crate::event::Proto;
-use crate::inventory::cluster::Pod;
+use crate::inventory::cluster::{Cluster, Pod};
 use crate::inventory::policy::{Conversation, End, Ruling, Side};
 
 /// Labels that change with every rollout: no policy should select by them.
@@ -14,7 +14,11 @@ const PASSING: [&str; 5] = [
 ];
 
 /// In words, and as commands.
-pub fn of(ruling: &Ruling<'_>, said: &Conversation<'_>) -> (String, Vec<String>) {
+pub fn of(
+    ruling: &Ruling<'_>,
+    said: &Conversation<'_>,
+    cluster: &Cluster,
+) -> (String, Vec<String>) {
     let side = ruling.side.name();
     // Any of them will do: what one allows is allowed.
     let Some(policy) = ruling.selecting.first() else {
@@ -25,7 +29,8 @@ pub fn of(ruling: &Ruling<'_>, said: &Conversation<'_>) -> (String, Vec<String>)
         Side::Ingress => &policy.ingress,
         Side::Egress => &policy.egress,
     };
-    let rule = rule(ruling, said);
+    let (peer, label) = peer(ruling, said, cluster);
+    let rule = rule(ruling, said, &peer);
     let empty = rules.as_ref().is_none_or(Vec::is_empty);
     let (place, value) = if empty {
         (format!("/spec/{side}"), format!("[{rule}]"))
@@ -41,7 +46,13 @@ pub fn of(ruling: &Ruling<'_>, said: &Conversation<'_>) -> (String, Vec<String>)
         what(ruling, said),
         ruling.pod.name
     );
-    (summary, vec![read, patch])
+    (
+        summary,
+        [Some(read), label, Some(patch)]
+            .into_iter()
+            .flatten()
+            .collect(),
+    )
 }
 
 /// `tcp/5432 to shop/db`, `tcp/80 from 198.51.100.9`
@@ -64,23 +75,52 @@ fn other<'a>(ruling: &Ruling<'_>, said: &'a Conversation<'a>) -> (&'static str, 
     }
 }
 
-fn rule(ruling: &Ruling<'_>, said: &Conversation<'_>) -> String {
-    let (word, end) = other(ruling, said);
-    let selected = end.pod.and_then(|pod| Some((pod, labels(pod)?)));
-    let peer = if let Some((pod, labels)) = selected {
-        let pods = format!("\"podSelector\":{{\"matchLabels\":{{{labels}}}}}");
-        if pod.name.namespace == ruling.pod.name.namespace {
-            format!("{{{pods}}}")
-        } else {
-            let namespace = &pod.name.namespace;
-            format!(
-                "{{\"namespaceSelector\":{{\"matchLabels\":{{\"kubernetes.io/metadata.name\":\"{namespace}\"}}}},{pods}}}"
-            )
-        }
-    } else {
+/// Who is to be allowed, and the label its namespace has to be given before.
+fn peer(
+    ruling: &Ruling<'_>,
+    said: &Conversation<'_>,
+    cluster: &Cluster,
+) -> (String, Option<String>) {
+    let (_, end) = other(ruling, said);
+    let Some((pod, labels)) = end.pod.and_then(|pod| Some((pod, labels(pod)?))) else {
         let bits = if end.address.is_ipv4() { 32 } else { 128 };
-        format!("{{\"ipBlock\":{{\"cidr\":\"{}/{bits}\"}}}}", end.address)
+        let block = format!("{{\"ipBlock\":{{\"cidr\":\"{}/{bits}\"}}}}", end.address);
+        return (block, None);
     };
+    let pods = format!("\"podSelector\":{{\"matchLabels\":{{{labels}}}}}");
+    let namespace = &pod.name.namespace;
+    if *namespace == ruling.pod.name.namespace {
+        return (format!("{{{pods}}}"), None);
+    }
+    let (labels, label) = of_namespace(namespace, cluster);
+    let peer = format!("{{\"namespaceSelector\":{{\"matchLabels\":{{{labels}}}}},{pods}}}");
+    (peer, label)
+}
+
+/// What selects a namespace, and the command that gives it its only label.
+///
+/// The API server labels every namespace with its name since Kubernetes 1.21.
+fn of_namespace(namespace: &str, cluster: &Cluster) -> (String, Option<String>) {
+    let own = format!("\"{OWN_NAME}\":\"{namespace}\"");
+    match cluster.namespace(namespace) {
+        Some(labels) if labels.is_empty() => {
+            let command = format!("kubectl label namespace {namespace} name={namespace}");
+            (format!("\"name\":\"{namespace}\""), Some(command))
+        }
+        Some(labels) if !labels.contains_key(OWN_NAME) => {
+            let pairs = labels
+                .iter()
+                .map(|(key, value)| format!("\"{key}\":\"{value}\""));
+            (pairs.collect::<Vec<_>>().join(","), None)
+        }
+        _ => (own, None),
+    }
+}
+
+const OWN_NAME: &str = "kubernetes.io/metadata.name";
+
+fn rule(ruling: &Ruling<'_>, said: &Conversation<'_>, peer: &str) -> String {
+    let (word, _) = other(ruling, said);
     let protocol = match said.proto {
         Proto::TCP => "TCP",
         Proto::UDP => "UDP",
@@ -102,4 +142,36 @@ fn labels(pod: &Pod) -> Option<String> {
         .map(|(key, value)| format!("\"{key}\":\"{value}\""))
         .collect();
     (!pairs.is_empty()).then(|| pairs.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::of_namespace;
+    use crate::event::Ktime;
+    use crate::inventory::cluster::{Change, Cluster, Labels};
+
+    #[test]
+    fn a_namespace_is_selected_by_labels_it_has() {
+        let with = |pairs: &[(&str, &str)]| {
+            let labels: Labels = pairs
+                .iter()
+                .map(|(key, value)| (Arc::from(*key), Arc::from(*value)))
+                .collect();
+            let mut cluster = Cluster::default();
+            cluster.apply(Ktime(1), Change::Namespace("shop".into(), labels));
+            of_namespace("shop", &cluster)
+        };
+        let named = "\"kubernetes.io/metadata.name\":\"shop\"".to_owned();
+        assert_eq!(
+            of_namespace("shop", &Cluster::default()),
+            (named.clone(), None)
+        );
+        let both = [("kubernetes.io/metadata.name", "shop"), ("team", "front")];
+        assert_eq!(with(&both), (named, None));
+        assert_eq!(with(&both[1..]), ("\"team\":\"front\"".to_owned(), None));
+        let command = "kubectl label namespace shop name=shop".to_owned();
+        assert_eq!(with(&[]), ("\"name\":\"shop\"".to_owned(), Some(command)));
+    }
 }
