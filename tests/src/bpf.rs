@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::netlink::{self, attribute, flag};
 use crate::netns::Netns;
@@ -97,6 +98,9 @@ pub fn has_tcx() -> bool {
 }
 
 fn load(code: &[u64], attach: Attach) -> Result<OwnedFd> {
+    // Before Linux 5.11 programs count as locked memory.
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+        .context("raise the limit of locked memory")?;
     let kind = if attach == Attach::Xdp {
         PROG_TYPE_XDP
     } else {

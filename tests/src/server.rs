@@ -29,7 +29,7 @@ pub mod port {
 }
 
 /// What a slow server waits before its answer.
-pub const SLOWNESS: Duration = Duration::from_millis(800);
+pub const SLOWNESS: Duration = Duration::from_secs(2);
 
 /// The servers stop when this is dropped.
 #[derive(Debug)]

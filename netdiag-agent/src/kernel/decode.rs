@@ -330,12 +330,19 @@ fn text(bytes: &[u8]) -> Option<Arc<str>> {
 
 /// Callers of the function that freed the packet, innermost first, without the frames of tracing itself.
 fn stack(tail: &StackRecord, names: &mut Names) -> Vec<Arc<str>> {
-    tail.stack
+    let frames: Vec<_> = tail
+        .stack
         .iter()
         .take_while(|address| **address != 0)
         .filter_map(|address| names.symbol(*address))
-        .skip_while(|name| is_plumbing(name))
-        .collect()
+        .collect();
+    // The first frames are our own program's. It was loaded after the symbols were read: any name may stand there.
+    let ours = frames
+        .iter()
+        .position(|name| name.starts_with("bpf_trace_run"))
+        .unwrap_or(0);
+    let callers = frames.into_iter().skip(ours);
+    callers.skip_while(|name| is_plumbing(name)).collect()
 }
 
 fn is_plumbing(name: &str) -> bool {

@@ -16,7 +16,8 @@ use crate::node::Node;
 use crate::step::Answer;
 use crate::sys;
 
-const PATIENCE: Duration = Duration::from_millis(1200);
+/// Longer than the slow server takes.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// What the holder says when its question has arrived.
 const ASKED: &[u8; 1] = b"?";
 const PAUSE: Duration = Duration::from_millis(10);

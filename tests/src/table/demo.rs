@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::controls::{self, step};
+use super::socket::RESET_UNREPORTED;
 use crate::faults::{Case, Place, at, conntrack, firewall, kube, routing};
 use crate::scenario::{Attempt, Expect, Scenario};
 use crate::server::port;
@@ -69,7 +70,7 @@ fn attempts(place: &Place) -> Vec<Attempt> {
             Expect::dropped(&["CONNTRACK_INVALID"], FORWARD),
         ),
         Attempt::new(try_(Kind::Tcp, place.local(), port::CLOSED), refused, {
-            Expect::refused(&["PORT_NOT_LISTENING"], &["SOCKET"])
+            Expect::refused(&["PORT_NOT_LISTENING"], &["SOCKET"]).weaker(&[RESET_UNREPORTED])
         }),
         Attempt::new(try_(Kind::Tcp, external, port::CLOSED), refused, {
             Expect::refused(&["PEER_REFUSED"], &["FABRIC", "NIC_INGRESS"])

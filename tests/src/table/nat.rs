@@ -1,5 +1,6 @@
 //! Translation and what hides behind it: exemptions, hairpins, twins, overlays, connections older than the trace.
 
+use super::conntrack;
 use super::controls::{self, step};
 use crate::faults::nat::{self, SAME_PORT};
 use crate::faults::{Place, at, overlay};
@@ -137,11 +138,9 @@ fn older_lost(place: &Place) -> Vec<Attempt> {
     let step = Step::new(Kind::Held, slow)
         .from(place.addresses().pod[0])
         .flush();
-    let mut expect = Expect::reply_lost(&["CONNTRACK_LOST"], &["SOCKET"]);
-    expect.confidences = &["PROVEN", "INFERRED"];
     let answers = &[Answer::Timeout, Answer::Refused];
     vec![
-        Attempt::new(step, answers, expect),
+        Attempt::new(step, answers, conntrack::forgotten()),
         controls::tcp(place.healthy()),
     ]
 }

@@ -4,11 +4,15 @@ use super::controls;
 use super::routing::INPUT_WITHOUT_REASONS;
 use crate::faults::{self, Place, at, broken, socket};
 use crate::kernel::Lack;
-use crate::scenario::{Attempt, Expect, Scenario};
+use crate::scenario::{Attempt, Expect, Scenario, Weaker};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
 
 const SOCKET: &[&str] = &["SOCKET"];
+
+/// Without drop reasons, and before `tcp_send_reset` spoke of segments that met no socket: the reset is seen on its way,
+/// not where it is made.
+pub(super) const RESET_UNREPORTED: Weaker = (Lack::Reason("NO_SOCKET"), Expect::infer);
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new(
@@ -96,8 +100,7 @@ fn closed(
     let step = Step::new(kind, at(to, port::CLOSED));
     let mut expect = Expect::refused(cause, hops);
     if kind == Kind::Tcp && hops == SOCKET {
-        // The reset is seen on its way then, not where it is made.
-        expect = expect.weaker(&[(Lack::Reason("NO_SOCKET"), Expect::infer)]);
+        expect = expect.weaker(&[RESET_UNREPORTED]);
     }
     Attempt::new(step, &[Answer::Refused], expect)
 }
