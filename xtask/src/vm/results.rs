@@ -197,9 +197,12 @@ fn added(lines: &[Line], highest: &BTreeMap<Version, (u8, &str)>) -> String {
                     |---|---|---|---|---|---|\n"
         .to_owned();
     for (version, (tier, _)) in highest.iter().filter(|(_, (tier, _))| *tier > 0) {
-        let twice: BTreeSet<&str> = of(lines, *version, 0)
-            .map(|line| line.scenario.as_str())
-            .collect();
+        let scenarios = |tier| -> BTreeSet<&str> {
+            of(lines, *version, tier)
+                .map(|line| line.scenario.as_str())
+                .collect()
+        };
+        let twice: BTreeSet<&str> = &scenarios(0) & &scenarios(*tier);
         let both =
             |tier| of(lines, *version, tier).filter(|line| twice.contains(line.scenario.as_str()));
         let causes: BTreeSet<&str> = both(0).map(|line| line.cause.as_str()).collect();
