@@ -235,8 +235,8 @@ fn boot(kernel: &Kernel, args: &Args) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Scenarios at once in a guest of two CPUs: a third of the time of one is waiting.
-const JOBS: u32 = 3;
+/// Scenarios at once in a guest of two CPUs: a good part of the time of each is waiting.
+const JOBS: u32 = 4;
 
 /// Emulation is slow: unless told otherwise each scenario runs once, the next one on the next topology and family, so
 /// that all of these are met.
