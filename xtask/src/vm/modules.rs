@@ -67,6 +67,9 @@ const WANTED: &[&str] = &[
     "nft_fib_ipv4",
     "nft_fib_ipv6",
     "nft_set_pipapo",
+    "nft_meta_bridge",
+    "nft_reject_bridge",
+    "nf_conntrack_bridge",
     "nft_connlimit",
     // iptables, both back ends.
     "ip_tables",
