@@ -46,12 +46,37 @@ pub fn variant(scenario: &Scenario, topology: Topology, family: Family) -> Strin
 }
 
 /// Runs one variant; the error tells everything a human needs to see what was wrong.
+///
+/// When the network did not do what the scenario is about (a busy machine answers too late, or too soon), nothing has been
+/// learnt of the verdict: it is tried once more, and that is said. A wrong verdict about what did happen never is.
 pub fn run(
     scenario: &Scenario,
     topology: Topology,
     family: Family,
     options: &Options,
 ) -> Result<Passed> {
+    let name = variant(scenario, topology, family);
+    let mut seen = match once(scenario, topology, family, options)? {
+        Ok(passed) => return Ok(passed),
+        Err(seen) => seen,
+    };
+    if !seen.unlike.is_empty() {
+        println!("again {name}: {}", seen.unlike.join("; "));
+        seen = match once(scenario, topology, family, options)? {
+            Ok(passed) => return Ok(passed),
+            Err(seen) => seen,
+        };
+    }
+    bail!("{name}: {}\n{seen}", scenario.about)
+}
+
+/// One try; an inner error is what was seen and should not have been.
+fn once(
+    scenario: &Scenario,
+    topology: Topology,
+    family: Family,
+    options: &Options,
+) -> Result<Result<Passed, Seen>> {
     let start = Instant::now();
     let node = Node::build(scenario.plan(topology)).context("build the node")?;
     let case = Case::new(&node, family);
@@ -78,18 +103,18 @@ pub fn run(
     } else {
         traced(scenario, &case, &attempts, &files, options)?
     };
-    let name = variant(scenario, topology, family);
-    if !seen.complaints.is_empty() {
-        bail!("{name}: {}\n{seen}", scenario.about);
+    if !seen.unlike.is_empty() || !seen.complaints.is_empty() {
+        return Ok(Err(seen));
     }
+    let name = variant(scenario, topology, family);
     if let (Some(dir), false) = (&options.record_dir, options.without_trace) {
         replay::save(&dir.join(name), &files.recording, &seen.verdicts)?;
     }
-    Ok(Passed {
+    Ok(Ok(Passed {
         outcomes: outcome::outcomes(&wanted, &seen.verdicts),
         verdicts: seen.verdicts,
         took: start.elapsed(),
-    })
+    }))
 }
 
 /// What will succeed may take its time on a busy or emulated machine; only what will fail is waited for in full.
@@ -107,12 +132,14 @@ struct Seen {
     command: String,
     stderr: String,
     verdicts: Vec<Value>,
+    /// Where the network did not do what the scenario is about.
+    unlike: Vec<String>,
     complaints: Vec<String>,
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for complaint in &self.complaints {
+        for complaint in self.unlike.iter().chain(&self.complaints) {
             writeln!(f, "  ✘ {complaint}")?;
         }
         writeln!(
@@ -134,14 +161,14 @@ fn alone(scenario: &Scenario, node: &Node, attempts: &[Attempt], files: &Files) 
         .args(sender.get_args())
         .status()
         .context("run the sender")?;
-    let complaints = if status.success() {
+    let unlike = if status.success() {
         answers(attempts, &files.report)?
     } else {
         vec![status.to_string()]
     };
     Ok(Seen {
         command: shown(&command),
-        complaints,
+        unlike,
         ..Seen::default()
     })
 }
@@ -161,7 +188,7 @@ fn traced(
     let Traced { command, ended } =
         trace(scenario, node, &sender, files, cluster.as_ref(), options)?;
     let mut complaints = before.differences(&Snapshot::take(node)?);
-    complaints.extend(answers(attempts, &files.report)?);
+    let unlike = answers(attempts, &files.report)?;
     let verdicts = check::last_revisions(lines(&ended.stdout, &mut complaints)?);
     let entries = conntrack::list(node, case.family)?;
     complaints.extend(check::verdicts(attempts, &verdicts, &entries));
@@ -176,6 +203,7 @@ fn traced(
         command,
         stderr: ended.stderr,
         verdicts,
+        unlike,
         complaints,
     })
 }
