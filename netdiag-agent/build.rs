@@ -3,11 +3,12 @@
 //! The object needs the sources of the Rust library (there is no ready-made `core` for BPF) and bpf-linker. Without them
 //! this stops before the expensive part, with one line that says what to run.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use aya_build::{Package, Toolchain};
+use object::build::elf::{Builder, SectionData};
 
 /// Overrides the toolchain that compiles the eBPF programs.
 const TOOLCHAIN_VARIABLE: &str = "NETDIAG_BPF_TOOLCHAIN";
@@ -31,16 +32,23 @@ fn build() -> Result<(), String> {
         .ok_or("the agent's folder has no parent")?;
     let common = workspace.join("netdiag-common");
     println!("cargo::rerun-if-changed={}", common.display());
+    println!(
+        "cargo::rerun-if-changed={}",
+        workspace.join("Cargo.toml").display()
+    );
     let root = workspace.join("netdiag-ebpf");
     let root = root
         .to_str()
         .ok_or("the path of netdiag-ebpf is not UTF-8")?;
     // SAFETY: build scripts start with one thread. The first is set here and not outside: other crates' build scripts
     // would see it and switch on unstable features; the inner cargo needs exactly 1 to build `core`. The second, because
-    // all the inner cargo says is repeated as warnings.
+    // all the inner cargo says is repeated as warnings. The others, because the release profile is made for the size of
+    // the agent: with it the programs' stack frames grow, and a chain of calls may have 512 bytes in all.
     unsafe {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         env::set_var("CARGO_TERM_QUIET", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
+        env::set_var("CARGO_PROFILE_RELEASE_LTO", "off");
     }
     aya_build::build_ebpf(
         [Package {
@@ -50,7 +58,33 @@ fn build() -> Result<(), String> {
         }],
         Toolchain::Custom(&toolchain),
     )
-    .map_err(|error| format!("build netdiag-ebpf with toolchain {toolchain}: {error:#}"))
+    .map_err(|error| format!("build netdiag-ebpf with toolchain {toolchain}: {error:#}"))?;
+    let out = env::var("OUT_DIR").map_err(|error| format!("OUT_DIR: {error}"))?;
+    without_debug_sections(&Path::new(&out).join("netdiag-ebpf"))
+}
+
+/// DWARF is what BTF was made from, and two thirds of the object; no loader reads it.
+fn without_debug_sections(file: &Path) -> Result<(), String> {
+    let failed = |act: &str, error: &dyn std::fmt::Display| {
+        format!("{act} the eBPF object {}: {error}", file.display())
+    };
+    let whole = fs::read(file).map_err(|error| failed("read", &error))?;
+    let mut object = Builder::read(whole.as_slice()).map_err(|error| failed("parse", &error))?;
+    for section in &mut object.sections {
+        let name = section.name.to_string();
+        section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
+    }
+    object.delete_orphans();
+    // LLVM keeps the names of sections among those of symbols; the writer wants them apart.
+    let names = object.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut small = Vec::new();
+    object
+        .write(&mut small)
+        .map_err(|error| failed("write", &error))?;
+    fs::write(file, small).map_err(|error| failed("write", &error))
 }
 
 /// The first toolchain that has the library's sources.
