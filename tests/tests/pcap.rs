@@ -277,10 +277,24 @@ fn a_drop_on_a_point_to_point_node_is_read_back() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_one_line() -> Result<()> {
+fn a_recording_that_is_not_there_leaves_an_earlier_capture_alone() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let recording = folder.path().join("recording");
-    fs::write(&recording, "")?;
+    let capture = folder.path().join("earlier.pcapng");
+    fs::write(&capture, "precious")?;
+    let output = Command::new(programs::netdiag()?)
+        .args(["replay", "--pcap"])
+        .arg(&capture)
+        .arg(folder.path().join("mistyped"))
+        .output()?;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(fs::read(&capture)?, b"precious");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_one_line() -> Result<()> {
+    let scenario = netdiag_tests::replay::folder().join("no_route_bridge_v6");
+    let recording = scenario.join(netdiag_tests::replay::RECORDING);
     let output = Command::new(programs::netdiag()?)
         .args(["replay", "--pcap", "/nonexistent/x.pcapng"])
         .arg(&recording)

@@ -66,11 +66,11 @@ impl Report {
 }
 
 pub(super) fn replay(options: &cli::Replay, style: Style) -> Result<u8, Error> {
-    let mut capture = options.pcap.as_deref().map(Capture::create).transpose()?;
-    // A name that was mistyped ends it before anything is printed.
+    // A name that was mistyped ends it before anything is printed, or an earlier capture is written over.
     for file in &options.files {
         Reader::open(file, Limits::default())?;
     }
+    let mut capture = options.pcap.as_deref().map(Capture::create).transpose()?;
     let mut report = Report::new(options.output, style, false, options.verbose);
     // What could be read of a recording that breaks off is printed before its fault is reported.
     let read = options
