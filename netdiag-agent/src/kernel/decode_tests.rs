@@ -1,6 +1,7 @@
 use netdiag_common::event::{
-    BY_NFT, DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_TUPLE, NF_NAME, NetfilterRecord,
-    Record, STACK_DEPTH, StackRecord, TAIL_DNS, TAIL_NETFILTER, TAIL_NONE, TAIL_STACK,
+    BY_NFT, DNS_BYTES, DnsRecord, FLAG_CT, FLAG_DF, FLAG_DST, FLAG_TUNNEL, FLAG_TUPLE, NF_NAME,
+    NetfilterRecord, Record, STACK_DEPTH, StackRecord, TAIL_DNS, TAIL_NETFILTER, TAIL_NONE,
+    TAIL_STACK,
 };
 use netdiag_common::tuple::{Tuple as WireTuple, mapped};
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use super::{Names, decode};
 use crate::event::{Detail, HookId, Netns, NfFamily, NfHook, Pass, Refuser};
 use crate::kernel::symbols::Symbols;
 
-const KALLSYMS: &str = "1000 t bpf_prog_0\n2000 T sk_skb_reason_drop\n3000 t nft_do_chain\n4000 T nf_hook_slow\n\
+const KALLSYMS: &str = "800 t a_function_of_a_module\n1000 t bpf_prog_0\n1800 T bpf_trace_run3\n2000 T sk_skb_reason_drop\n3000 t nft_do_chain\n4000 T nf_hook_slow\n\
     5000 T ip_forward\n";
 
 fn names() -> Names {
@@ -103,6 +104,31 @@ fn a_drop_is_named_in_full() {
     let conntrack = event.conntrack.expect("has conntrack");
     assert!(conntrack.reply && conntrack.related);
     assert_eq!(event.place.ifname.as_deref(), Some("eth0"));
+}
+
+#[test]
+fn the_stack_begins_behind_our_own_program_whatever_its_frames_are_called() {
+    let mut tail = StackRecord {
+        record: record(HookId::KfreeSkb),
+        stack: [0; STACK_DEPTH],
+    };
+    tail.record.tail = TAIL_STACK;
+    tail.stack[..5].copy_from_slice(&[0x801, 0x1801, 0x2002, 0x4004, 0x5005]);
+    let Detail::Dropped(drop) = decode(&bytes(&tail), &mut names()).detail else {
+        panic!("a drop is due")
+    };
+    assert_eq!(
+        drop.stack.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+        ["nf_hook_slow", "ip_forward"]
+    );
+}
+
+#[test]
+fn a_tunnels_connection_is_not_that_of_the_flow_in_it() {
+    let mut carried = record(HookId::KfreeSkb);
+    assert!(decode(&bytes(&carried), &mut names()).conntrack.is_some());
+    carried.flags |= FLAG_TUNNEL;
+    assert_eq!(decode(&bytes(&carried), &mut names()).conntrack, None);
 }
 
 #[test]
