@@ -47,8 +47,8 @@ pub fn variant(scenario: &Scenario, topology: Topology, family: Family) -> Strin
 
 /// Runs one variant; the error tells everything a human needs to see what was wrong.
 ///
-/// When the network did not do what the scenario is about (a busy machine answers too late, or too soon), nothing has been
-/// learnt of the verdict: it is tried once more, and that is said. A wrong verdict about what did happen never is.
+/// When nothing was broken after all (a busy machine forgot a connection too late, say), nothing has been learnt of the
+/// verdict: it is tried once more, and that is said. Neither a healthy conversation that fails nor a wrong verdict is.
 pub fn run(
     scenario: &Scenario,
     topology: Topology,
@@ -60,8 +60,8 @@ pub fn run(
         Ok(passed) => return Ok(passed),
         Err(seen) => seen,
     };
-    if !seen.unlike.is_empty() {
-        println!("again {name}: {}", seen.unlike.join("; "));
+    if seen.only_unbroken() {
+        println!("again {name}: {}", seen.unbroken.join("; "));
         seen = match once(scenario, topology, family, options)? {
             Ok(passed) => return Ok(passed),
             Err(seen) => seen,
@@ -103,7 +103,7 @@ fn once(
     } else {
         traced(scenario, &case, &attempts, &files, options)?
     };
-    if !seen.unlike.is_empty() || !seen.complaints.is_empty() {
+    if seen.all().next().is_some() {
         return Ok(Err(seen));
     }
     let name = variant(scenario, topology, family);
@@ -132,14 +132,37 @@ struct Seen {
     command: String,
     stderr: String,
     verdicts: Vec<Value>,
-    /// Where the network did not do what the scenario is about.
+    /// Conversations that were to fail and did not.
+    unbroken: Vec<String>,
+    /// Conversations whose sender saw anything else that was not due.
     unlike: Vec<String>,
     complaints: Vec<String>,
 }
 
+impl Seen {
+    fn unlike(what: String) -> Self {
+        Self {
+            unlike: vec![what],
+            ..Self::default()
+        }
+    }
+
+    /// The fault did not come about, and the network did nothing else it should not have.
+    const fn only_unbroken(&self) -> bool {
+        !self.unbroken.is_empty() && self.unlike.is_empty()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.unbroken
+            .iter()
+            .chain(&self.unlike)
+            .chain(&self.complaints)
+    }
+}
+
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for complaint in self.unlike.iter().chain(&self.complaints) {
+        for complaint in self.all() {
             writeln!(f, "  ✘ {complaint}")?;
         }
         writeln!(
@@ -161,15 +184,14 @@ fn alone(scenario: &Scenario, node: &Node, attempts: &[Attempt], files: &Files) 
         .args(sender.get_args())
         .status()
         .context("run the sender")?;
-    let unlike = if status.success() {
+    let seen = if status.success() {
         answers(attempts, &files.report)?
     } else {
-        vec![status.to_string()]
+        Seen::unlike(status.to_string())
     };
     Ok(Seen {
         command: shown(&command),
-        unlike,
-        ..Seen::default()
+        ..seen
     })
 }
 
@@ -188,7 +210,7 @@ fn traced(
     let Traced { command, ended } =
         trace(scenario, node, &sender, files, cluster.as_ref(), options)?;
     let mut complaints = before.differences(&Snapshot::take(node)?);
-    let unlike = answers(attempts, &files.report)?;
+    let seen = answers(attempts, &files.report)?;
     let verdicts = check::last_revisions(lines(&ended.stdout, &mut complaints)?);
     let entries = conntrack::list(node, case.family)?;
     complaints.extend(check::verdicts(attempts, &verdicts, &entries));
@@ -203,8 +225,8 @@ fn traced(
         command,
         stderr: ended.stderr,
         verdicts,
-        unlike,
         complaints,
+        ..seen
     })
 }
 
@@ -322,29 +344,35 @@ struct Traced {
 }
 
 /// What the sender saw against what the fault must make it see.
-fn answers(attempts: &[Attempt], report: &Path) -> Result<Vec<String>> {
+fn answers(attempts: &[Attempt], report: &Path) -> Result<Seen> {
     let text = match std::fs::read_to_string(report) {
         Ok(text) => text,
-        Err(error) => return Ok(vec![format!("the sender left no report: {error}")]),
+        Err(error) => return Ok(Seen::unlike(format!("the sender left no report: {error}"))),
     };
-    let seen = send::read_report(&text)?;
-    if seen.len() != attempts.len() {
-        return Ok(vec![format!(
+    let answers = send::read_report(&text)?;
+    if answers.len() != attempts.len() {
+        return Ok(Seen::unlike(format!(
             "the sender made {} of {} attempts",
-            seen.len(),
+            answers.len(),
             attempts.len()
-        )]);
+        )));
     }
-    let pairs = attempts.iter().zip(seen);
-    Ok(pairs
-        .filter(|(attempt, seen)| !attempt.answers.contains(seen))
-        .map(|(attempt, seen)| {
-            format!(
-                "{}: the sender saw {seen}, expected {:?}",
-                attempt.step, attempt.answers
-            )
-        })
-        .collect())
+    let mut seen = Seen::default();
+    for (attempt, answer) in attempts.iter().zip(answers) {
+        if attempt.answers.contains(&answer) {
+            continue;
+        }
+        let list = if answer == Answer::Ok {
+            &mut seen.unbroken
+        } else {
+            &mut seen.unlike
+        };
+        list.push(format!(
+            "{}: the sender saw {answer}, expected {:?}",
+            attempt.step, attempt.answers
+        ));
+    }
+    Ok(seen)
 }
 
 /// The JSON lines, each checked against the schema.

@@ -159,7 +159,9 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 fn bridge_port_down(place: &Place) -> Vec<Attempt> {
-    let expect = Expect::dropped(&["LINK_DOWN"], &["BRIDGE"]).component(&[("kind", "interface")]);
+    let expect = Expect::dropped(&["LINK_DOWN"], &["BRIDGE"])
+        // The second pod's port, by the usual plan of a bridge.
+        .component(&[("kind", "interface"), ("name", "veth9c03be")]);
     let attempt = Attempt::new(step(Kind::Tcp, place.local()), &[Answer::Timeout], expect);
     [vec![attempt], controls::external(place)].concat()
 }
