@@ -177,7 +177,8 @@ pub(super) fn candidates(own: &NetnsHandle) -> Result<Vec<NetnsHandle>, Identity
     Ok(all)
 }
 
-/// The namespace that holds the other end of the pod's veth, or the device below its macvlan; `None` when `selected` is traced as a node.
+/// The namespace that holds the other end of the pod's veth, or the device below its macvlan; `None` when `selected` is
+/// traced as a node.
 ///
 /// Interface indices do not decide: two namespaces may well use the same. The kernel's own number for the namespace at
 /// the other end does.

@@ -25,6 +25,7 @@ use crate::inventory::BlindSpot;
 
 /// How often the loss counters are read.
 const LOSS_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What to watch.
 #[expect(
     clippy::struct_excessive_bools,

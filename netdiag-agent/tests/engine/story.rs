@@ -28,19 +28,20 @@ pub fn tuple(src: &str, dst: &str) -> Tuple {
     }
 }
 
+pub fn link(netns: Netns, ifindex: IfIndex, name: &str, role: Role, address: &str) -> Link {
+    Link {
+        netns,
+        ifindex,
+        name: name.into(),
+        role,
+        peer: None,
+        up: true,
+        mtu: 1500,
+        addresses: vec![address.parse().expect("an address")],
+    }
+}
+
 pub fn inventory() -> Vec<Input> {
-    let link = |netns, ifindex, name: &str, role, address: &str| {
-        Delta::Link(Link {
-            netns,
-            ifindex,
-            name: name.into(),
-            role,
-            peer: None,
-            up: true,
-            mtu: 1500,
-            addresses: vec![address.parse().expect("an address")],
-        })
-    };
     let namespace = |netns, kind, name: &str| {
         Delta::Namespace(Namespace {
             netns,
@@ -61,9 +62,15 @@ pub fn inventory() -> Vec<Input> {
         Delta::Node(node),
         namespace(NODE, NamespaceKind::Node, "node"),
         namespace(POD, NamespaceKind::Pod, "pod"),
-        link(NODE, VETH, "veth5", Role::PodVeth, "10.244.0.1"),
-        link(NODE, UPLINK, "eth0", Role::Uplink, "192.0.2.1"),
-        link(POD, IfIndex(3), "eth0", Role::PodInterface, "10.244.0.2"),
+        Delta::Link(link(NODE, VETH, "veth5", Role::PodVeth, "10.244.0.1")),
+        Delta::Link(link(NODE, UPLINK, "eth0", Role::Uplink, "192.0.2.1")),
+        Delta::Link(link(
+            POD,
+            IfIndex(3),
+            "eth0",
+            Role::PodInterface,
+            "10.244.0.2",
+        )),
     ]
     .into_iter()
     .map(Input::Inventory)

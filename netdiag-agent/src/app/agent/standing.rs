@@ -66,7 +66,7 @@ impl Standing {
     }
 
     /// On its way to another level: what is spent meanwhile says nothing of either.
-    pub(super) const fn changes(&self) -> bool {
+    pub(super) const fn in_transition(&self) -> bool {
         !self.ready && matches!(self.state, State::Running(_) | State::Ending(_))
     }
 

@@ -346,7 +346,7 @@ impl Supervisor {
             metrics.traces(self.asked.len() + usize::from(self.standing.ready));
             metrics.usage(usage);
         }
-        if !self.standing.changes()
+        if !self.standing.in_transition()
             && let Some(change) = self.watchdog.observe(usage, elapsed)
         {
             self.step(&change);
