@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
@@ -93,12 +93,25 @@ impl Netns {
     /// Runs a program inside and returns what it printed; failure carries its complaint.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let said = || format!("{}: {program} {}", self.name, arguments.join(" "));
-        let output = self
-            .command(program)
-            .args(arguments)
-            .output()
-            .with_context(said)?;
+        let output = self.output(program, arguments).with_context(said)?;
         succeed(&output).with_context(said)
+    }
+
+    /// The same, however it ends.
+    pub fn output(&self, program: &str, arguments: &[&str]) -> Result<Output> {
+        let child = self.spawn(program, arguments, Stdio::null())?;
+        child.wait_with_output().context("wait for its end")
+    }
+
+    /// Started by a thread that is inside, not by [`Self::command`]: to enter between fork and exec this whole process
+    /// would be copied first, which costs more than the tools do.
+    fn spawn(&self, program: &str, arguments: &[&str], stdin: Stdio) -> Result<Child> {
+        self.within(|| {
+            let mut command = Command::new(program);
+            command.args(arguments).stdin(stdin);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            Ok(command.spawn()?)
+        })
     }
 
     /// One command line, split at blanks.
@@ -122,12 +135,7 @@ impl Netns {
     pub fn ask(&self, program: &str, arguments: &[&str], script: &str) -> Result<Output> {
         let said = || self.said(program, arguments, script);
         let mut child = self
-            .command(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+            .spawn(program, arguments, Stdio::piped())
             .with_context(said)?;
         let mut stdin = child
             .stdin

@@ -212,7 +212,11 @@ fn traced(
     let mut complaints = before.differences(&Snapshot::take(node)?);
     let seen = answers(attempts, &files.report)?;
     let verdicts = check::last_revisions(lines(&ended.stdout, &mut complaints)?);
-    let entries = conntrack::list(node, case.family)?;
+    let to: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt.step.to.ip())
+        .collect();
+    let entries = conntrack::list(node, case.family, &to)?;
     complaints.extend(check::verdicts(attempts, &verdicts, &entries));
     let due = i32::from(attempts.iter().any(|attempt| attempt.expect.is_failing()));
     if ended.code != Some(due) {

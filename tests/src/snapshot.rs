@@ -82,10 +82,11 @@ fn traffic_control(node: &Node) -> Result<(String, String)> {
 fn look(netns: &Netns, line: &str) -> Result<String> {
     let mut words = line.split_whitespace();
     let program = words.next().unwrap_or_default();
-    match netns.command(program).args(words).output() {
+    let missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    match netns.output(program, &words.collect::<Vec<_>>()) {
         Ok(output) => Ok(stable(&String::from_utf8_lossy(&output.stdout))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error.into()),
+        Err(error) if error.downcast_ref().is_some_and(missing) => Ok(String::new()),
+        Err(error) => Err(error),
     }
 }
 

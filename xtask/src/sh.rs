@@ -147,14 +147,20 @@ pub fn output_within(command: &mut Command, limit: Duration) -> Result<String> {
 
 /// Runs, shows each line of standard output as it comes, and hands it to `see`. Returns success.
 pub fn follow(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool> {
+    each_line(command, |line| {
+        println!("{line}");
+        see(line);
+    })
+}
+
+/// Runs and hands each line of standard output to `see` as it comes. Returns success.
+pub fn each_line(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool> {
     let spawn = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = spawn.with_context(|| format!("start {}", words(command)))?;
     let stdout = child.stdout.take().expect("stdout is piped");
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.with_context(|| format!("read the output of {}", words(command)))?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        see(&line);
+        see(&String::from_utf8_lossy(&line));
     }
     Ok(child
         .wait()

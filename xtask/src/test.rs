@@ -3,7 +3,7 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::{setup, sh, vm};
 
@@ -97,7 +97,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut rows = Vec::new();
     for ring in rings.filter(|ring| !(args.no_vm && *ring == Ring::Vm)) {
         match ring {
-            Ring::Unit => rows.push(timed("unit, replay", || tests(&mut unit_tests()))),
+            Ring::Unit => rows.push(timed("unit, replay", || {
+                tests(&mut unit_tests()).map(Outcome::Ran)
+            })),
             Ring::Lab => rows.push(timed("lab", lab)),
             Ring::Vm => rows.extend(virtual_machines(args.all)),
         }
@@ -140,33 +142,47 @@ fn unit_tests() -> Command {
     command
 }
 
-fn lab_tests() -> Command {
+/// Some of the lab's test programs, so many tests of each at once.
+fn lab_tests(programs: &[&str], at_once: u8) -> Command {
     let mut command = cargo("test");
-    command.args([
-        "--no-fail-fast",
-        "--test",
-        "lab",
-        "--test",
-        "lifecycle",
-        "--test",
-        "pcap",
-        "--test",
-        "pods",
-        "--test",
-        "agent",
-        // Each lab node is a dozen processes: more at once only makes their time-outs meet.
-        "--",
-        "--test-threads",
-        "5",
-    ]);
+    command.arg("--no-fail-fast");
+    command.args(programs.iter().flat_map(|name| ["--test", name]));
+    command.args(["--", "--test-threads", &at_once.to_string()]);
     command
 }
 
+/// The scenarios; beside them, as both wait more than they work, whatever starts containers and agents. The lines of the
+/// second are shown when the first are through.
 fn lab() -> Result<Outcome> {
     if let Some(why) = no_lab_here() {
         return Ok(Outcome::Left(why));
     }
-    tests(&mut lab_tests())
+    let mut scenarios = lab_tests(&["lab"], 10);
+    let mut residents = lab_tests(&["pods", "agent", "lifecycle", "pcap"], 3);
+    let mut lines = Vec::new();
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            let mut tally = Tally::default();
+            let success = sh::each_line(&mut residents, |line| {
+                tally.add_result_line(line);
+                lines.push(line.to_owned());
+            })?;
+            Ok(tally.failed_at_least_once(success))
+        });
+        let first = tests(&mut scenarios);
+        let panicked = |_| {
+            Err(anyhow!(
+                "the thread that runs the lab's other tests panicked"
+            ))
+        };
+        (first, second.join().unwrap_or_else(panicked))
+    });
+    lines.iter().for_each(|line| println!("{line}"));
+    let (first, second) = (first?, second?);
+    Ok(Outcome::Ran(Tally {
+        passed: first.passed + second.passed,
+        failed: first.failed + second.failed,
+    }))
 }
 
 /// Why real packets cannot be traced on this machine.
@@ -181,10 +197,10 @@ pub fn no_lab_here() -> Option<String> {
     (!missing.is_empty()).then(|| format!("packages are missing: {}", missing.join(" ")))
 }
 
-fn tests(command: &mut Command) -> Result<Outcome> {
+fn tests(command: &mut Command) -> Result<Tally> {
     let mut tally = Tally::default();
     let success = sh::follow(command, |line| tally.add_result_line(line))?;
-    Ok(Outcome::Ran(tally.failed_at_least_once(success)))
+    Ok(tally.failed_at_least_once(success))
 }
 
 fn virtual_machines(all: bool) -> Vec<Row> {
