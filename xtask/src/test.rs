@@ -177,7 +177,9 @@ fn lab() -> Result<Outcome> {
         };
         (first, second.join().unwrap_or_else(panicked))
     });
-    lines.iter().for_each(|line| println!("{line}"));
+    for line in &lines {
+        println!("{line}");
+    }
     let (first, second) = (first?, second?);
     Ok(Outcome::Ran(Tally {
         passed: first.passed + second.passed,
