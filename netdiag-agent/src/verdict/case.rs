@@ -61,7 +61,7 @@ pub struct Death<'a> {
 impl<'a> Case<'a> {
     /// What can be said now; `None`: nothing yet.
     pub fn judge(&self) -> Option<Finding> {
-        if self.answered() && self.death().is_none() && self.translated_anew().is_none() {
+        if self.answered() && self.death().is_none() && !self.forgotten() {
             return Some(self.delivered());
         }
         if let Some(finding) = RULES.iter().find_map(|rule| rule.judge(self)) {
@@ -92,6 +92,37 @@ impl<'a> Case<'a> {
         let since = self.flow.translated_anew?;
         let mut resets = self.flow.resets.iter();
         resets.find(|reset| reset.direction == Direction::Reply && reset.first >= since)
+    }
+
+    /// The node itself reset the peer's end of the living connection: a RST left by the uplink that the pod never sent.
+    /// Kernels without drop reasons say no more of an answer that ends at the node.
+    pub fn disowned(&self) -> Option<&'a Reset> {
+        let flow = self.flow;
+        let at = |reset: &Reset| reset.spot.as_ref().map(|spot| spot.hop);
+        let by_pod = |reset: &&Reset| at(reset) == Some(HopName::PodVeth);
+        let left = |reset: &&Reset| at(reset) == Some(HopName::NicEgress);
+        let ripe = |reset: &&Reset| self.ending || self.now >= reset.first.plus(GRACE);
+        let translated = flow.nat.iter().any(|nat| nat.kind == NatKind::Snat);
+        let watched = flow
+            .of(Direction::Original)
+            .any(|sighting| sighting.spot.hop == HopName::PodVeth);
+        let told = self
+            .losses()
+            .any(|group| group.direction == Direction::Reply);
+        if !self.established() || !translated || !watched || told {
+            return None;
+        }
+        let resets = flow.resets.iter();
+        let mut sent = resets.filter(|reset| reset.direction == Direction::Original);
+        if sent.clone().any(|reset| by_pod(&reset)) {
+            return None;
+        }
+        sent.find(left).filter(ripe)
+    }
+
+    /// The connection lives on at its ends, and the node no longer knows it.
+    fn forgotten(&self) -> bool {
+        self.translated_anew().is_some() || self.disowned().is_some()
     }
 
     fn delivered(&self) -> Finding {
@@ -215,7 +246,19 @@ impl<'a> Case<'a> {
 
     /// The namespace on this node that the flow starts in.
     pub fn initiator(&self) -> Option<&'a Namespace> {
-        self.inventory.owner_of(self.flow.tuple.src.ip())
+        self.owner_of(self.flow.tuple.src.ip())
+    }
+
+    /// The namespace on this node that has the address. Each has its own loopback: talk over that is of the one it was
+    /// seen in.
+    pub fn owner_of(&self, address: IpAddr) -> Option<&'a Namespace> {
+        let tuple = self.flow.tuple;
+        if !(tuple.src.ip().is_loopback() && tuple.dst.ip().is_loopback()) {
+            return self.inventory.owner_of(address);
+        }
+        let seen = self.flow.sightings.iter().map(|sighting| &sighting.spot);
+        let mut spots = seen.chain(self.flow.drops.iter().map(|group| &group.spot));
+        self.inventory.namespace(spots.find_map(|spot| spot.netns)?)
     }
 
     /// The address that really answers: behind DNAT the backend's.
@@ -226,7 +269,7 @@ impl<'a> Case<'a> {
 
     /// The namespace on this node that answers.
     pub fn responder(&self) -> Option<&'a Namespace> {
-        self.inventory.owner_of(self.responder_address())
+        self.owner_of(self.responder_address())
     }
 
     /// Non-benign drops, fatal or not.

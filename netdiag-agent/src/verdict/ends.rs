@@ -40,7 +40,6 @@ pub(super) fn service<'a>(case: &Case<'a>) -> Option<(&'a Arc<Service>, Option<&
         return Some((service, service.port(tuple.proto, port)));
     }
     let is_machine = case
-        .inventory
         .owner_of(tuple.dst.ip())
         .is_some_and(|n| n.kind == NamespaceKind::Node)
         || cluster.machine_at(tuple.dst.ip()).is_some();
@@ -62,7 +61,7 @@ fn place(case: &Case<'_>, socket: SocketAddr) -> Endpoint {
     let address = socket.ip();
     let inventory = case.inventory;
     let cluster = &inventory.cluster;
-    let namespace = inventory.owner_of(address);
+    let namespace = case.owner_of(address);
     let mut end = Endpoint::default();
     if let Some(namespace) = namespace {
         end.host = namespace.kind == NamespaceKind::Node;

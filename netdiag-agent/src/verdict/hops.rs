@@ -2,7 +2,7 @@
 
 use super::case::Case;
 use super::finding::Finding;
-use super::types::{Action, Component, Hop, HopName};
+use super::types::{Action, Component, Hop, HopName, Outcome};
 use crate::flow::place::{Leg, Spot, Stage};
 use crate::flow::record::{Direction, DropGroup, Sighting};
 use crate::inventory::NamespaceKind;
@@ -184,15 +184,17 @@ fn refuse(case: &Case<'_>, finding: &Finding, name: HopName, placed: &mut Vec<Pl
         });
         return;
     }
-    let leg = match case.responder().map(|namespace| namespace.kind) {
-        Some(NamespaceKind::Node) => Leg::Node,
-        _ => Leg::Destination,
+    let (direction, leg) = match case.responder().map(|namespace| namespace.kind) {
+        // An answer that the node refused is one it took for its own.
+        _ if finding.outcome == Outcome::ReplyLost => (Direction::Reply, Leg::Node),
+        Some(NamespaceKind::Node) => (Direction::Original, Leg::Node),
+        _ => (Direction::Original, Leg::Destination),
     };
     placed.push(Placed {
-        order: (Direction::Original, leg, Stage::Socket),
+        order: (direction, leg, Stage::Socket),
         hop: Hop {
             component: finding.component.clone(),
-            ..empty(name, Action::Dropped, Direction::Original)
+            ..empty(name, Action::Dropped, direction)
         },
     });
 }

@@ -213,6 +213,56 @@ fn a_living_connection_that_is_translated_anew_and_reset_has_lost_its_entry() {
 }
 
 #[test]
+fn a_reset_that_leaves_the_node_and_not_the_pod_is_of_a_forgotten_connection() {
+    let healthy = Story::new()
+        .syn_at_pod()
+        .syn_at_uplink()
+        .syn_ack_at_uplink()
+        .syn_ack_at_pod()
+        .ack_at_pod()
+        .wait(Span::millis(500));
+    let resets = |story: Story| {
+        story.push(
+            HookId::NetDevStartXmit,
+            UPLINK,
+            tuple(SNAT, BACKEND),
+            TcpFlags::RST,
+            None,
+            Detail::Seen(Pass::Sent),
+        )
+    };
+    let verdicts = run(&resets(healthy.clone()), Span::millis(300));
+    let verdict = last(&verdicts);
+    assert_eq!(
+        (
+            verdict.outcome,
+            verdict.cause.map(|cause| cause.0),
+            verdict.confidence
+        ),
+        (
+            Outcome::ReplyLost,
+            Some("CONNTRACK_LOST"),
+            Confidence::Inferred
+        )
+    );
+    assert_eq!(
+        verdict.died_between,
+        Some((HopName::NicIngress, HopName::Socket))
+    );
+    // The pod gave up itself.
+    let by_pod = healthy.push(
+        HookId::TcIngress,
+        VETH,
+        tuple(CLIENT, VIP),
+        TcpFlags::RST,
+        Some(Story::conntrack(false)),
+        Detail::Seen(Pass::Received),
+    );
+    let verdicts = run(&resets(by_pod), Span::millis(300));
+    assert_eq!(last(&verdicts).outcome, Outcome::Delivered);
+}
+
+#[test]
 fn segments_sent_again_and_again_are_a_caveat() {
     let mut story = Story::new()
         .syn_at_pod()

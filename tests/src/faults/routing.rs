@@ -1,6 +1,6 @@
 //! Routes, source checks, MTU, neighbours.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::Case;
 use crate::plan::{Family, Topology};
@@ -150,10 +150,14 @@ pub fn pod_down(case: &Case) -> Result<()> {
 pub fn bridge_port_down(case: &Case) -> Result<()> {
     let names = &case.node.plan.names;
     let (pod, interface) = (case.local(), &names.pod_interface);
-    let address = case.node.pods[1].sh(&format!("cat /sys/class/net/{interface}/address"))?;
+    let link = case.node.pods[1].sh(&format!("ip -o link show dev {interface}"))?;
+    let mut words = link.split_whitespace();
+    let address = words
+        .find(|word| *word == "link/ether")
+        .and_then(|_| words.next())
+        .with_context(|| format!("no link/ether in: {link}"))?;
     case.node.pod().sh(&format!(
-        "ip neigh replace {pod} lladdr {} dev {interface} nud permanent",
-        address.trim()
+        "ip neigh replace {pod} lladdr {address} dev {interface} nud permanent"
     ))?;
     case.node
         .run(&format!("ip link set {} down", names.veths[1]))

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::controls::{self, NAME, step};
+use super::socket::RESET_UNREPORTED;
 use crate::faults::{self, Place, at, broken, firewall, routing};
 use crate::needs::Need;
 use crate::plan::Family;
@@ -116,7 +117,7 @@ fn to_itself(place: &Place) -> Vec<Attempt> {
     ));
     for to in [own, home] {
         // Nothing listens in the traced pod.
-        let expect = Expect::refused(&["PORT_NOT_LISTENING"], &[]);
+        let expect = Expect::refused(&["PORT_NOT_LISTENING"], &[]).weaker(&[RESET_UNREPORTED]);
         attempts.push(Attempt::new(
             step(Kind::Tcp, to),
             &[Answer::Refused],

@@ -60,6 +60,37 @@ fn rules_read_as_nft_prints_them() {
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
+/// What `nft -j` and `nft` print of the same rules.
+#[test]
+fn limits_and_what_sets_do_for_each_element_read_as_nft_prints_them() {
+    let saddr = r#"{"payload": {"protocol": "ip", "field": "saddr"}}"#;
+    let rate = r#"{"limit": {"rate": 1, "burst": 5, "per": "minute", "inv": true}}"#;
+    let pairs = [
+        (
+            format!(r#"{{"set": {{"op": "add", "elem": {saddr}, "set": "@seen", "stmt": [{rate}]}}}}"#),
+            "add @seen { ip saddr limit rate over 1/minute }",
+        ),
+        (
+            format!(
+                r#"{{"set": {{"op": "update", "elem": {{"elem": {{"val": {saddr}, "timeout": 3690}}}}, "set": "@seen", "stmt": [{{"counter": null}}]}}}}"#
+            ),
+            "update @seen { ip saddr timeout 1h1m30s counter }",
+        ),
+        (
+            r#"{"limit": {"rate": 10, "burst": 5, "per": "second", "inv": true, "rate_unit": "mbytes", "burst_unit": "kbytes"}}"#.to_owned(),
+            "limit rate over 10 mbytes/second burst 5 kbytes",
+        ),
+        (
+            r#"{"limit": {"rate": 3, "burst": 7, "per": "second"}}"#.to_owned(),
+            "limit rate 3/second burst 7 packets",
+        ),
+    ];
+    for (json, printed) in pairs {
+        let statement = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(text::rule(&[statement], None), printed);
+    }
+}
+
 /// Text by chain and handle, without counters.
 fn listing() -> HashMap<(String, u64), String> {
     let mut chain = String::new();

@@ -40,7 +40,11 @@ pub fn statement(name: &str, body: &Value) -> String {
         "snat" | "dnat" | "masquerade" | "redirect" => Some(nat(name, body)),
         "set" => pair(body, "op", "elem")
             .zip(body.get("set"))
-            .map(|((op, elem), set)| format!("{} {} {{ {} }}", expr(op), expr(set), expr(elem))),
+            .map(|((op, elem), set)| {
+                let each = body.get("stmt").and_then(Value::as_array);
+                let each = each.map_or_else(String::new, |statements| per_element(statements));
+                format!("{} {} {{ {}{each} }}", expr(op), expr(set), expr(elem))
+            }),
         "xt" => body.get("name").map(|extension| {
             format!(
                 "xt {} {}",
@@ -147,9 +151,12 @@ impl Style {
             "&" | "|" | "^" | "<<" | ">>" => self.joined(list, &format!(" {name} ")),
             "set" if body.is_array() => format!("{{ {} }}", self.members(list)),
             "set" => format!("{{ {} }}", self.write(body)),
-            "elem" => body
-                .get("val")
-                .map_or_else(String::new, |value| self.write(value)),
+            "elem" => {
+                let value = body.get("val").map(|value| self.write(value));
+                let timeout = body.get("timeout").and_then(Value::as_u64);
+                let timeout = timeout.map(|seconds| format!(" timeout {}", span(seconds)));
+                value.unwrap_or_default() + &timeout.unwrap_or_default()
+            }
             _ => part(name, body),
         }
     }
@@ -226,17 +233,53 @@ fn log(body: &Value) -> String {
     )
 }
 
+/// What is done for each element of a set, behind the element.
+fn per_element(statements: &[Value]) -> String {
+    let named = statements.iter().filter_map(Value::as_object).flatten();
+    named
+        .map(|(name, body)| match name.as_str() {
+            "counter" => " counter".to_owned(),
+            name => format!(" {}", statement(name, body)),
+        })
+        .collect()
+}
+
 fn limit(body: &Value) -> Option<String> {
     let over = if body.get("inv").and_then(Value::as_bool) == Some(true) {
         "over "
     } else {
         ""
     };
+    let unit = body.get("rate_unit");
+    let unit = unit.map(|unit| format!(" {}", expr(unit)));
+    // The burst of packets that nft takes for granted, and does not print.
+    let burst = match (body.get("burst"), body.get("burst_unit")) {
+        (Some(burst), Some(unit)) => format!(" burst {} {}", expr(burst), expr(unit)),
+        (Some(burst), None) if unit.is_none() && burst.as_u64() != Some(5) => {
+            format!(" burst {} packets", expr(burst))
+        }
+        _ => String::new(),
+    };
     Some(format!(
-        "limit rate {over}{}/{}",
+        "limit rate {over}{}{}/{}{burst}",
         expr(body.get("rate")?),
+        unit.unwrap_or_default(),
         expr(body.get("per")?)
     ))
+}
+
+/// A number of seconds as nft prints it: `1d2h3m4s`, without the parts that are zero.
+fn span(seconds: u64) -> String {
+    let parts = [
+        (seconds / 86_400, 'd'),
+        (seconds / 3600 % 24, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    parts
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect()
 }
 
 fn nat(name: &str, body: &Value) -> String {

@@ -131,13 +131,21 @@ fn by_bridge<S: AsRef<str>>(stack: &[S]) -> bool {
     decides.unwrap_or(false)
 }
 
-/// Whether a chain of nftables' family bridge refused it.
+/// Whether a hook of the bridge itself refused it, rather than one of IP on its way through a bridge: the innermost
+/// function that is of the one or the other decides. The chain is on the stack of newer kernels only; older ones free the
+/// packet when it has returned.
 pub(super) fn by_bridge_family<S: AsRef<str>>(stack: &[S]) -> bool {
-    let chains = stack.iter().map(AsRef::as_ref);
-    let mut entries = chains.filter_map(|symbol| symbol.strip_prefix("nft_do_chain_"));
-    entries
-        .next()
-        .is_some_and(|family| family.starts_with("bridge"))
+    let decides = stack.iter().map(AsRef::as_ref).find_map(|symbol| {
+        if let Some(family) = symbol.strip_prefix("nft_do_chain_") {
+            return Some(family.starts_with("bridge"));
+        }
+        let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| symbol.starts_with(prefix));
+        if is(&["br_nf_", "ip_", "ip6_", "ipv6_", "ipt_", "ip6t_"]) {
+            return Some(false);
+        }
+        is(&["br_", "__br_"]).then_some(true)
+    });
+    decides.unwrap_or(false)
 }
 
 /// The port by which the frame came to the bridge.
@@ -167,7 +175,37 @@ fn the_bridge(case: &Case<'_>, netns: Netns) -> Interface {
 
 #[cfg(test)]
 mod tests {
-    use super::by_bridge;
+    use super::{by_bridge, by_bridge_family};
+
+    #[test]
+    fn the_bridges_own_hooks_are_told_from_those_of_ip() {
+        let frame_up = ["nf_hook_slow", "br_pass_frame_up", "br_handle_frame_finish"];
+        assert!(by_bridge_family(&frame_up));
+        let by_chain = ["nft_do_chain", "nft_do_chain_bridge", "nf_hook_slow"];
+        assert!(by_bridge_family(&by_chain));
+        let lent_to_ip = [
+            "nf_hook_slow",
+            "br_nf_forward_ip",
+            "nf_hook_slow",
+            "__br_forward",
+        ];
+        assert!(!by_bridge_family(&lent_to_ip));
+        let through_a_bridge = [
+            "nf_hook_slow",
+            "ip_local_deliver",
+            "ip_rcv",
+            "br_pass_frame_up",
+        ];
+        assert!(!by_bridge_family(&through_a_bridge));
+        let inet = [
+            "nft_do_chain",
+            "nft_do_chain_inet",
+            "nf_hook_slow",
+            "br_pass_frame_up",
+        ];
+        assert!(!by_bridge_family(&inet));
+        assert!(!by_bridge_family::<&str>(&[]));
+    }
 
     #[test]
     fn the_innermost_function_that_forwards_decides() {

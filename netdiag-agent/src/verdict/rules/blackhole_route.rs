@@ -19,7 +19,7 @@ impl Rule for BlackholeRoute {
             what_happened: "The route to the destination is of type blackhole: the kernel discards the packet without a word.",
             how_we_know: "The freed packet carried an error route with EINVAL, or the route's handler is dst_discard; no ICMP error was sent.",
             what_else: "Calico and other CNIs install a blackhole for their whole address block: a missing more-specific pod route then ends here.",
-            what_to_do: "Find the route with `ip route show type blackhole`; delete it, or add the more specific route that should win.",
+            what_to_do: "Find the route with `ip route show type blackhole table all`, or the rule with `ip rule`; delete it, or add the more specific route that should win.",
         }
     }
 
@@ -34,10 +34,12 @@ impl Rule for BlackholeRoute {
         let ip = ip(to);
         let commands = [
             format!("{ip} route show type blackhole table all"),
+            format!("{ip} rule | grep blackhole"),
             format!("{ip} route get fibmatch {to}"),
         ];
-        let summary =
-            format!("a blackhole route covers {to}: delete it or add a more specific route");
+        let summary = format!(
+            "a blackhole route or rule covers {to}: delete it or add a more specific route"
+        );
         Some(
             death(self.cause(), found)
                 .component(component)

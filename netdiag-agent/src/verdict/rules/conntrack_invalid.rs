@@ -4,6 +4,7 @@ use super::{Page, Rule, death};
 use crate::flow::drops::DropKind;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
+use crate::verdict::firewall;
 use crate::verdict::types::{Cause, Component, HopName};
 
 #[derive(Debug)]
@@ -37,22 +38,31 @@ impl Rule for ConntrackInvalid {
             .inventory
             .counter_delta(group.spot.netns?, "conntrack.invalid")
             .filter(|n| *n > 0)?;
+        let finding = death(self.cause(), found).counter("conntrack.invalid", invalid);
+        let v6 = case.flow.tuple.is_ipv6();
+        let rule = firewall::dropped(case).filter(|dropped| dropped.rule().is_some());
+        let (component, finding) = match &rule {
+            Some(rule) => (rule.component(v6), rule.tell(finding)),
+            None => (Component::default(), finding),
+        };
+        // What is wrong is the connection; the rule only acts on it.
         let component = Component {
             kind: "conntrack".to_owned(),
-            ..Component::default()
+            ..component
         };
-        let commands = [
-            "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1".to_owned(),
-            "sysctl -w net.netfilter.nf_conntrack_log_invalid=255 # then dmesg".to_owned(),
-        ];
-        Some(
-            death(self.cause(), found)
-                .component(component)
-                .counter("conntrack.invalid", invalid)
-                .remedy(
-                    "conntrack calls the packet INVALID and a rule drops that",
-                    commands,
-                ),
-        )
+        let handshake = group
+            .packet
+            .as_ref()
+            .and_then(|packet| packet.tcp)
+            .is_some_and(|tcp| tcp.flags.is_syn() || tcp.flags.is_syn_ack());
+        // The window is not looked at before there is a connection.
+        let liberal = (case.flow.is_tcp() && !handshake)
+            .then(|| "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1".to_owned());
+        let log = "sysctl -w net.netfilter.nf_conntrack_log_invalid=255 # then dmesg".to_owned();
+        let commands = liberal.into_iter().chain([log]);
+        Some(finding.component(component).remedy(
+            "conntrack calls the packet INVALID and a rule drops that",
+            commands,
+        ))
     }
 }

@@ -6,7 +6,7 @@ use crate::flow::record::Direction;
 use crate::inventory::NamespaceKind;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
-use crate::verdict::types::{Cause, Component, Confidence, NatKind, Outcome};
+use crate::verdict::types::{Cause, Component, Confidence, HopName, NatKind, Outcome};
 
 #[derive(Debug)]
 pub struct ConntrackLost;
@@ -19,7 +19,7 @@ impl Rule for ConntrackLost {
     fn page(&self) -> Page {
         Page {
             what_happened: "The conntrack entry of a living, translated connection disappeared: its answers now end at the node itself, which knows no such socket and resets the connection.",
-            how_we_know: "A packet of the reply direction, which had been translated back to the pod before, was freed on the node with reason NO_SOCKET; or the living connection was seen with another translation than before, and the peer reset it.",
+            how_we_know: "A packet of the reply direction, which had been translated back to the pod before, was freed on the node with reason NO_SOCKET; or the living connection was seen with another translation than before, and the peer reset it. INFERRED on kernels without drop reasons: a RST to the peer left the node that the pod never sent.",
             what_else: "An entry goes by time-out (idle connection longer than nf_conntrack_tcp_timeout_established), by `conntrack -D/-F`, or by a firewall reload that flushes it.",
             what_to_do: "Find who deletes entries; use TCP keepalives shorter than the time-out for idle connections.",
         }
@@ -41,6 +41,17 @@ impl Rule for ConntrackLost {
                     "RST from the peer, who does not know it",
                 );
             return Some(lost(finding));
+        }
+        if let Some(reset) = case.disowned() {
+            let finding = Finding {
+                refused_at: Some(HopName::Socket),
+                ..Finding::new(Outcome::ReplyLost, self.cause(), Confidence::Inferred)
+            };
+            return Some(lost(finding.evidence(
+                "tc:egress",
+                Some(reset.count),
+                "RST to the peer by the uplink, which the pod never sent: the node took the answer for its own",
+            )));
         }
         let found = case.death_of(|kind| kind == DropKind::NoSocket)?;
         let group = found.group;

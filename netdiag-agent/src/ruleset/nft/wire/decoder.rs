@@ -537,11 +537,18 @@ impl Decoder<'_> {
         Some(())
     }
 
-    /// `enum nft_dynset_attributes`; with expressions of its own it may say no.
+    /// `enum nft_dynset_attributes`; with expressions of its own it may say no, and nft is asked for its text.
     fn dynset(&mut self, body: Attributes<'_>) -> Option<()> {
+        const DATA: u16 = 5;
+        const TIMEOUT: u16 = 6;
+        const EXPR: u16 = 7;
+        const EXPRESSIONS: u16 = 10;
         let name = body.text(1)?;
         let set = self.context.sets.get(name)?;
-        if body.get(5).is_some() || body.get(8).is_some() || body.get(10).is_some() {
+        let own = [DATA, EXPR, EXPRESSIONS];
+        // Milliseconds; 0 is the set's own.
+        let timeout = body.get(TIMEOUT).unwrap_or_default();
+        if own.iter().any(|own| body.get(*own).is_some()) || timeout.iter().any(|byte| *byte != 0) {
             return None;
         }
         let op = ["add", "update", "delete"].get(body.u32(3)? as usize)?;
