@@ -236,12 +236,13 @@ fn log(body: &Value) -> String {
 /// What is done for each element of a set, behind the element.
 fn per_element(statements: &[Value]) -> String {
     let named = statements.iter().filter_map(Value::as_object).flatten();
-    named
+    let words: Vec<_> = named
         .map(|(name, body)| match name.as_str() {
             "counter" => " counter".to_owned(),
             name => format!(" {}", statement(name, body)),
         })
-        .collect()
+        .collect();
+    words.concat()
 }
 
 fn limit(body: &Value) -> Option<String> {
@@ -277,9 +278,10 @@ fn span(seconds: u64) -> String {
         (seconds % 60, 's'),
     ];
     let parts = parts.iter().filter(|(count, _)| *count > 0);
-    parts
+    let words: Vec<_> = parts
         .map(|(count, unit)| format!("{count}{unit}"))
-        .collect()
+        .collect();
+    words.concat()
 }
 
 fn nat(name: &str, body: &Value) -> String {
