@@ -248,8 +248,13 @@ fn opens_flow(event: &Event, packet: &Packet) -> bool {
 /// A lookup made to send something, not one for a packet on its way (which knows no ports and has its own drop). glibc
 /// sorts addresses by connecting UDP sockets to each of them: a failure there means nothing.
 fn is_lookup_of_sender(packet: &Packet) -> bool {
-    let proto = packet.tuple.proto;
-    proto.is_icmp() || (proto == Proto::TCP && packet.tuple.dst.port() != 0)
+    let (proto, port) = (packet.tuple.proto, packet.tuple.dst.port());
+    if proto.is_icmp() {
+        // A lookup has type and code where ports stand (`struct flowi_uli`). Answers and errors the kernel makes itself, in
+        // the time of whatever process is current: IPv4 does not tell for which namespace.
+        return matches!((proto, port >> 8), (Proto::ICMP, 8) | (Proto::ICMPV6, 128));
+    }
+    proto == Proto::TCP && port != 0
 }
 
 fn is_echo(packet: &Packet) -> bool {

@@ -8,7 +8,9 @@ use netdiag::event::{
 use netdiag::inventory::{Delta, Link, Namespace, NamespaceKind, Role};
 use netdiag::verdict::{HopName, Outcome, Verdict};
 
-use crate::story::{BACKEND, CLIENT, NODE, POD, Story, VETH, last, link, run, run_with, tuple};
+use crate::story::{
+    BACKEND, CLIENT, NODE, POD, Story, UPLINK, VETH, last, link, run, run_with, tuple,
+};
 
 const OWN: &str = "10.244.0.2:0";
 const LO: IfIndex = IfIndex(1);
@@ -148,6 +150,23 @@ fn a_lookup_of_the_pods_own_is() {
     let story = at(Story::new(), POD, IfIndex(3), lookup, Detail::FibError(101));
     let verdicts = run(&story, Span::millis(4000));
     assert_eq!(cause(last(&verdicts)), Some("NO_ROUTE"), "{verdicts:#?}");
+}
+
+#[test]
+fn a_lookup_for_an_echo_is_a_flow_and_one_for_the_kernels_own_answer_is_not() {
+    // Type and code stand in place of the destination port.
+    let lookup = |source, typed| {
+        let packet = Packet::of(Tuple {
+            proto: Proto::ICMP,
+            ..tuple(source, typed)
+        });
+        let story = at(Story::new(), NODE, UPLINK, packet, Detail::FibError(101));
+        run(&story, Span::millis(4000))
+    };
+    let asked = lookup("192.0.2.1:0", "10.244.0.2:2048");
+    assert_eq!(cause(last(&asked)), Some("NO_ROUTE"), "{asked:#?}");
+    assert_eq!(lookup("192.0.2.1:0", "10.244.0.2:0"), [], "an answer");
+    assert_eq!(lookup("192.0.2.1:0", "10.244.0.2:2816"), [], "an error");
 }
 
 #[test]
