@@ -157,8 +157,8 @@ fn lab() -> Result<Outcome> {
     if let Some(why) = no_lab_here() {
         return Ok(Outcome::Left(why));
     }
-    let mut scenarios = lab_tests(&["lab"], 10);
-    let mut residents = lab_tests(&["pods", "agent", "lifecycle", "pcap"], 3);
+    let mut scenarios = lab_tests(&["lab"], 12);
+    let mut residents = lab_tests(&["pods", "agent", "lifecycle", "pcap"], 5);
     let mut lines = Vec::new();
     let (first, second) = std::thread::scope(|scope| {
         let second = scope.spawn(|| {
