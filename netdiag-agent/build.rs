@@ -63,7 +63,7 @@ fn build() -> Result<(), String> {
     without_debug_sections(&Path::new(&out).join("netdiag-ebpf"))
 }
 
-/// DWARF is what BTF was made from, and two thirds of the object; no loader reads it.
+/// DWARF is what BTF was made from, and three quarters of the object; no loader reads it.
 fn without_debug_sections(file: &Path) -> Result<(), String> {
     let failed = |act: &str, error: &dyn std::fmt::Display| {
         format!("{act} the eBPF object {}: {error}", file.display())

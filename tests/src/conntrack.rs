@@ -47,18 +47,18 @@ impl Entry {
     }
 }
 
-/// The entries of a family that go to one of the addresses: a full table has a quarter of a million of others.
+/// The entries of a family that lead to one of the addresses, one way or the other: a full table has a quarter of a million of others.
 pub fn list(node: &Node, family: Family, to: &[IpAddr]) -> Result<Vec<Entry>> {
     let name = if family == Family::V4 { "ipv4" } else { "ipv6" };
-    let text = node.run(&format!("conntrack -L -f {name}"))?;
-    let wanted: Vec<_> = to.iter().map(|ip| format!("dst={ip} ")).collect();
-    let mut lines: Vec<_> = text.lines().collect();
-    lines.retain(|line| wanted.iter().any(|ip| line.contains(ip)));
-    Ok(parse(&lines.join("\n")))
+    Ok(parse(&node.run(&format!("conntrack -L -f {name}"))?, to))
 }
 
-fn parse(text: &str) -> Vec<Entry> {
-    text.lines().filter_map(entry).collect()
+fn parse(text: &str, to: &[IpAddr]) -> Vec<Entry> {
+    let wanted: Vec<_> = to.iter().map(|ip| format!(" dst={ip} ")).collect();
+    text.lines()
+        .filter(|line| wanted.iter().any(|ip| line.contains(ip)))
+        .filter_map(entry)
+        .collect()
 }
 
 fn entry(line: &str) -> Option<Entry> {
@@ -109,9 +109,23 @@ icmp     1 29 src=10.244.1.4 dst=192.0.2.11 type=8 code=0 id=7 src=192.0.2.11 ds
 udp      17 29 src=fd00::4 dst=fd00::9 sport=1 dport=2 [UNREPLIED] src=fd00::9 dst=fd00::4 sport=2 dport=1 mark=0 use=1
 ";
 
+    fn to(addresses: &[&str]) -> Vec<Entry> {
+        let parsed = addresses
+            .iter()
+            .map(|text| text.parse().expect("an address"));
+        parse(TEXT, &parsed.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn entries_that_go_elsewhere_are_left_out() {
+        assert_eq!(to(&["10.96.0.10"]).len(), 1);
+        assert_eq!(to(&["fd00::9"]).len(), 1);
+        assert_eq!(to(&["10.96.0.1"]), []);
+    }
+
     #[test]
     fn both_translations_of_a_service_are_found() {
-        let entries = parse(TEXT);
+        let entries = to(&["10.96.0.10", "192.0.2.11", "fd00::9"]);
         assert_eq!(entries.len(), 3);
         let found = entries[0].translations();
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
@@ -123,7 +137,7 @@ udp      17 29 src=fd00::4 dst=fd00::9 sport=1 dport=2 [UNREPLIED] src=fd00::9 d
 
     #[test]
     fn an_untranslated_entry_has_none() {
-        for entry in &parse(TEXT)[1..] {
+        for entry in &to(&["10.96.0.10", "192.0.2.11", "fd00::9"])[1..] {
             assert_eq!(entry.translations(), []);
         }
     }

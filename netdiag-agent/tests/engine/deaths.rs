@@ -117,12 +117,7 @@ fn noise_is_no_death() {
         ("NOT_SPECIFIED", "tcp_rcv_state_process"),
     ];
     for (reason, location) in noise {
-        let story = Story::new()
-            .syn_at_pod()
-            .syn_at_uplink()
-            .syn_ack_at_uplink()
-            .syn_ack_at_pod()
-            .ack_at_pod()
+        let story = Story::established()
             .fin_from_pod()
             .dropped(false, reason, location, &[]);
         for verdict in run(&story, Span::millis(3500)) {

@@ -13,12 +13,7 @@ use crate::story::{
 
 #[test]
 fn a_handshake_through_nat_is_one_delivered_flow() {
-    let story = Story::new()
-        .syn_at_pod()
-        .syn_at_uplink()
-        .syn_ack_at_uplink()
-        .syn_ack_at_pod()
-        .ack_at_pod();
+    let story = Story::established();
     let verdicts = run(&story, Span::millis(100));
     assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
     let verdict = last(&verdicts);
@@ -93,12 +88,7 @@ fn a_connection_older_than_the_trace_is_one_flow_though_its_answer_is_seen_first
 fn a_new_connection_on_an_old_tuple_is_not_given_the_old_translation() {
     let mut stale = Story::conntrack(false);
     stale.answer = tuple(BACKEND, "192.0.2.1:61000");
-    let story = Story::new()
-        .syn_at_pod()
-        .syn_at_uplink()
-        .syn_ack_at_uplink()
-        .syn_ack_at_pod()
-        .ack_at_pod();
+    let story = Story::established();
     let verdicts = run_with(&[older(stale)], &story, Span::millis(100));
     assert_eq!(verdicts, run(&story, Span::millis(100)));
 }
@@ -177,13 +167,7 @@ fn a_living_connection_that_is_translated_anew_and_reset_has_lost_its_entry() {
         answer: tuple(BACKEND, elsewhere),
         ..Story::conntrack(false)
     };
-    let healthy = Story::new()
-        .syn_at_pod()
-        .syn_at_uplink()
-        .syn_ack_at_uplink()
-        .syn_ack_at_pod()
-        .ack_at_pod()
-        .wait(Span::millis(500));
+    let healthy = Story::established().wait(Span::millis(500));
     let ack = TcpFlags::ACK;
     let moved = healthy.push(
         HookId::NetDevStartXmit,
@@ -214,13 +198,7 @@ fn a_living_connection_that_is_translated_anew_and_reset_has_lost_its_entry() {
 
 #[test]
 fn a_reset_that_leaves_the_node_and_not_the_pod_is_of_a_forgotten_connection() {
-    let healthy = Story::new()
-        .syn_at_pod()
-        .syn_at_uplink()
-        .syn_ack_at_uplink()
-        .syn_ack_at_pod()
-        .ack_at_pod()
-        .wait(Span::millis(500));
+    let healthy = Story::established().wait(Span::millis(500));
     let resets = |story: Story| {
         story.push(
             HookId::NetDevStartXmit,
@@ -263,13 +241,41 @@ fn a_reset_that_leaves_the_node_and_not_the_pod_is_of_a_forgotten_connection() {
 }
 
 #[test]
+fn a_service_that_leads_back_to_its_client_is_told_apart_from_other_martians() {
+    let martian = |answer| {
+        let entry = Conntrack {
+            answer,
+            ..Story::conntrack(false)
+        };
+        let drop = Drop {
+            reason: Some("IP_LOCAL_SOURCE".into()),
+            location: Some("ip_rcv_finish_core".into()),
+            stack: Vec::new(),
+            route: None,
+            refusal: None,
+        };
+        let story = Story::new().syn_at_pod().push(
+            HookId::KfreeSkb,
+            VETH,
+            answer.reversed(),
+            TcpFlags::SYN,
+            Some(entry),
+            Detail::Dropped(drop),
+        );
+        let verdict = last(&run(&story, Span::millis(400))).clone();
+        assert_eq!(verdict.cause.map(|cause| cause.0), Some("MARTIAN"));
+        verdict
+            .caveats
+            .iter()
+            .any(|caveat| caveat.contains("hairpin"))
+    };
+    assert!(martian(tuple("10.244.0.2:7070", CLIENT)));
+    assert!(!martian(tuple(BACKEND, CLIENT)));
+}
+
+#[test]
 fn segments_sent_again_and_again_are_a_caveat() {
-    let mut story = Story::new()
-        .syn_at_pod()
-        .syn_at_uplink()
-        .syn_ack_at_uplink()
-        .syn_ack_at_pod()
-        .ack_at_pod();
+    let mut story = Story::established();
     let caveats = |story: &Story| last(&run(story, Span::millis(300))).caveats.clone();
     let resend = |story: Story| {
         let at = (HookId::TcpRetransmitSkb, VETH, tuple(CLIENT, VIP));

@@ -33,13 +33,7 @@ fn essence(verdicts: &[Verdict]) -> Vec<String> {
 
 fn stories() -> Vec<Story> {
     vec![
-        Story::new()
-            .syn_at_pod()
-            .syn_at_uplink()
-            .syn_ack_at_uplink()
-            .syn_ack_at_pod()
-            .ack_at_pod()
-            .fin_from_pod(),
+        Story::established().fin_from_pod(),
         Story::new()
             .syn_at_pod()
             .firewall(false)

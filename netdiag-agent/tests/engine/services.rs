@@ -131,12 +131,7 @@ fn evidence(verdict: &Verdict) -> String {
 }
 
 fn delivered() -> Story {
-    Story::new()
-        .syn_at_pod()
-        .syn_at_uplink()
-        .syn_ack_at_uplink()
-        .syn_ack_at_pod()
-        .ack_at_pod()
+    Story::established()
 }
 
 #[test]

@@ -155,6 +155,16 @@ impl Story {
         self.push(hook, at, tuple, flags, None, Detail::Seen(pass))
     }
 
+    /// A handshake that went through, seen at the pod and at the uplink.
+    pub fn established() -> Self {
+        Self::new()
+            .syn_at_pod()
+            .syn_at_uplink()
+            .syn_ack_at_uplink()
+            .syn_ack_at_pod()
+            .ack_at_pod()
+    }
+
     pub fn syn_at_pod(self) -> Self {
         self.passes(
             HookId::TcIngress,

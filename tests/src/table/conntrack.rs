@@ -52,17 +52,26 @@ fn no_port(place: &Place) -> Vec<Attempt> {
     controls::beside(place, vec![attempt])
 }
 
+/// The cause is the connection's; the rule that acts on it is named all the same.
+const INVALID_RULE: &[(&str, &str)] = &[
+    ("kind", "conntrack"),
+    ("backend", "nft"),
+    ("chain", "FORWARD"),
+    ("rule", "1"),
+    ("verdict", "DROP"),
+];
+
 fn invalid(place: &Place) -> Vec<Attempt> {
     // conntrack verifies checksums of what it forwards.
     let wrong = step(Kind::RawSyn, place.healthy()).bad_checksum();
-    let expect = Expect::dropped(&["CONNTRACK_INVALID"], &["NF_FORWARD"]);
+    let expect = Expect::dropped(&["CONNTRACK_INVALID"], &["NF_FORWARD"]).component(INVALID_RULE);
     controls::beside(place, vec![Attempt::new(wrong, &[Answer::Sent], expect)])
 }
 
 fn midstream(place: &Place) -> Vec<Attempt> {
     // One lost segment of a living connection would be nothing.
     let stray = step(Kind::RawAck, place.healthy()).count(3);
-    let expect = Expect::dropped(&["CONNTRACK_INVALID"], &["NF_FORWARD"]);
+    let expect = Expect::dropped(&["CONNTRACK_INVALID"], &["NF_FORWARD"]).component(INVALID_RULE);
     controls::beside(place, vec![Attempt::new(stray, &[Answer::Sent], expect)])
 }
 
