@@ -47,7 +47,8 @@ impl Entry {
     }
 }
 
-/// The entries of a family that lead to one of the addresses, one way or the other: a full table has a quarter of a million of others.
+/// The entries of a family that lead to one of the addresses, one way or the other: a full table has a quarter of
+/// a million of others.
 pub fn list(node: &Node, family: Family, to: &[IpAddr]) -> Result<Vec<Entry>> {
     let name = if family == Family::V4 { "ipv4" } else { "ipv6" };
     Ok(parse(&node.run(&format!("conntrack -L -f {name}"))?, to))
