@@ -144,10 +144,13 @@ fn once(step: &Step, asked: &dyn Fn()) -> Result<Answer> {
 fn classify(error: &io::Error) -> Option<Answer> {
     Some(match error.raw_os_error() {
         Some(libc::ECONNREFUSED | libc::ECONNRESET) => Answer::Refused,
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EPROTO) => Answer::Unreachable,
+        // Aborted: the kernel ended the attempt, and its reason had been taken by then.
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EPROTO | libc::ECONNABORTED) => {
+            Answer::Unreachable
+        }
         Some(libc::EMSGSIZE) => Answer::TooBig,
         Some(libc::EPERM | libc::EACCES | libc::EINVAL) => Answer::Denied,
-        Some(libc::ETIMEDOUT | libc::EAGAIN) => Answer::Timeout,
+        Some(libc::ETIMEDOUT | libc::EAGAIN | libc::EINPROGRESS) => Answer::Timeout,
         _ if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => Answer::Timeout,
         _ => return None,
     })
@@ -194,7 +197,8 @@ fn hear_errors(socket: &Socket, v6: bool) -> io::Result<()> {
 fn tcp(step: &Step, asked: &dyn Fn()) -> io::Result<Answer> {
     for _ in 0..step.count {
         let socket = open(step, Type::STREAM, Protocol::TCP)?;
-        socket.connect_timeout(&step.to.into(), step.timeout)?;
+        // Waits as long as a write may.
+        socket.connect(&step.to.into())?;
         let mut stream = TcpStream::from(socket);
         // In pieces: a server that echoes and a client that only writes would block each other.
         let mut left = step.size;

@@ -6,6 +6,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{setup, sh, test};
 
+/// As many as a kubelet admits by default.
+const PODS: &str = "110";
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Passed on to netdiag-bench
@@ -33,11 +36,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let status = bench
         .status()
         .with_context(|| format!("start {}", sh::words(&bench)))?;
-    println!("\n=== from a pod's name to attached, on a node with 110 pods");
+    println!("\n=== from a pod's name to attached, on a node with {PODS} pods");
     let mut full_node = test::cargo("test");
     full_node.args(["-q", "-p", "netdiag-tests", "--test", "pods", "--"]);
     full_node.args(["speed", "--nocapture"]);
     full_node.env("NETDIAG_BIN", sh::target().join("release/netdiag"));
+    full_node.env("NETDIAG_PODS", PODS);
     let full_node = sh::run(&mut full_node).is_ok();
     Ok(if status.success() && full_node {
         ExitCode::SUCCESS

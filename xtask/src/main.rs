@@ -9,6 +9,7 @@ mod demo;
 mod lint;
 mod setup;
 mod sh;
+mod tally;
 mod test;
 mod vm;
 

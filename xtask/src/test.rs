@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use crate::tally::Tally;
 use crate::{setup, sh, vm};
 
 #[derive(clap::Args)]
@@ -48,42 +49,6 @@ enum Outcome {
     Left(String),
 }
 
-/// Counts of tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub passed: u32,
-    pub failed: u32,
-}
-
-impl Tally {
-    /// Adds the counts of a line such as `test result: ok. 12 passed; 0 failed; …`.
-    fn add_result_line(&mut self, line: &str) {
-        let Some(rest) = line.trim_start().strip_prefix("test result: ") else {
-            return;
-        };
-        self.passed += count(rest, "passed");
-        self.failed += count(rest, "failed");
-    }
-
-    /// A program that failed without a failed test (it did not build, or it crashed) is one failure.
-    fn failed_at_least_once(mut self, success: bool) -> Self {
-        if !success && self.failed == 0 {
-            self.failed = 1;
-        }
-        self
-    }
-}
-
-/// The number that stands before `word`.
-pub fn count(line: &str, word: &str) -> u32 {
-    let words: Vec<&str> = line
-        .split([' ', ';', ',', ':'])
-        .filter(|part| !part.is_empty())
-        .collect();
-    let at = words.windows(2).find(|pair| pair[1] == word);
-    at.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
-}
-
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::build_tools()?;
     if let Err(error) = setup::packages::ensure() {
@@ -112,10 +77,7 @@ fn timed(name: &str, ring: impl FnOnce() -> Result<Outcome>) -> Row {
     let started = Instant::now();
     let outcome = ring().unwrap_or_else(|error| {
         println!("{error:#}");
-        Outcome::Ran(Tally {
-            passed: 0,
-            failed: 1,
-        })
+        Outcome::Ran(Tally::default().failed_at_least_once(false))
     });
     Row {
         name: name.to_owned(),
@@ -136,16 +98,21 @@ pub fn build() -> Command {
     cargo("build")
 }
 
+/// A failed test says in a line what was wrong; whoever wants more runs that test alone.
+const BACKTRACE: (&str, &str) = ("RUST_BACKTRACE", "0");
+
 fn unit_tests() -> Command {
     let mut command = sh::cargo();
-    command.args(["test", "--no-fail-fast"]);
+    command
+        .args(["test", "--no-fail-fast"])
+        .env(BACKTRACE.0, BACKTRACE.1);
     command
 }
 
 /// Some of the lab's test programs, so many tests of each at once.
 fn lab_tests(programs: &[&str], at_once: u8) -> Command {
     let mut command = cargo("test");
-    command.arg("--no-fail-fast");
+    command.arg("--no-fail-fast").env(BACKTRACE.0, BACKTRACE.1);
     command.args(programs.iter().flat_map(|name| ["--test", name]));
     command.args(["--", "--test-threads", &at_once.to_string()]);
     command
@@ -164,7 +131,7 @@ fn lab() -> Result<Outcome> {
         let second = scope.spawn(|| {
             let mut tally = Tally::default();
             let success = sh::each_line(&mut residents, |line| {
-                tally.add_result_line(line);
+                tally.see(line);
                 lines.push(line.to_owned());
             })?;
             Ok(tally.failed_at_least_once(success))
@@ -180,11 +147,9 @@ fn lab() -> Result<Outcome> {
     for line in &lines {
         println!("{line}");
     }
-    let (first, second) = (first?, second?);
-    Ok(Outcome::Ran(Tally {
-        passed: first.passed + second.passed,
-        failed: first.failed + second.failed,
-    }))
+    let mut tally = first?;
+    tally.add(second?);
+    Ok(Outcome::Ran(tally))
 }
 
 /// Why real packets cannot be traced on this machine.
@@ -201,7 +166,7 @@ pub fn no_lab_here() -> Option<String> {
 
 fn tests(command: &mut Command) -> Result<Tally> {
     let mut tally = Tally::default();
-    let success = sh::follow(command, |line| tally.add_result_line(line))?;
+    let success = sh::follow(command, |line| tally.see(line))?;
     Ok(tally.failed_at_least_once(success))
 }
 
@@ -220,10 +185,18 @@ fn virtual_machines(all: bool) -> Vec<Row> {
     kernels.iter().map(one).collect()
 }
 
-/// The table and the closing line.
+/// What failed, the table and the closing line.
 fn report(rows: &[Row]) -> ExitCode {
-    println!("\n{:<14} {:<28} {:>8}", "ring", "result", "time");
     let mut total = Tally::default();
+    for Row { name, outcome, .. } in rows {
+        if let Outcome::Ran(tally) = outcome {
+            total.add(tally.clone());
+            for failure in &tally.failures {
+                println!("\nfailed in {name}: {failure}");
+            }
+        }
+    }
+    println!("\n{:<14} {:<28} {:>8}", "ring", "result", "time");
     for Row {
         name,
         took,
@@ -231,11 +204,7 @@ fn report(rows: &[Row]) -> ExitCode {
     } in rows
     {
         let result = match outcome {
-            Outcome::Ran(tally) => {
-                total.passed += tally.passed;
-                total.failed += tally.failed;
-                format!("{} passed, {} failed", tally.passed, tally.failed)
-            }
+            Outcome::Ran(tally) => format!("{} passed, {} failed", tally.passed, tally.failed),
             Outcome::Left(why) => format!("not run: {why}"),
         };
         println!("{name:<14} {result:<28} {:>6.1} s", took.as_secs_f64());
@@ -245,45 +214,5 @@ fn report(rows: &[Row]) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    }
-}
-
-#[cfg(test)]
-mod counting {
-    use super::*;
-
-    #[test]
-    fn result_lines_are_summed_and_nothing_else() {
-        let mut tally = Tally::default();
-        for line in [
-            "running 3 tests",
-            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
-            "test result: FAILED. 11 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
-            "99 passed; 99 failed",
-        ] {
-            tally.add_result_line(line);
-        }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 13,
-                failed: 3
-            }
-        );
-    }
-
-    #[test]
-    fn a_run_that_does_not_build_is_a_failure() {
-        assert_eq!(Tally::default().failed_at_least_once(false).failed, 1);
-        assert_eq!(
-            Tally {
-                passed: 1,
-                failed: 2
-            }
-            .failed_at_least_once(false)
-            .failed,
-            2
-        );
-        assert_eq!(Tally::default().failed_at_least_once(true).failed, 0);
     }
 }

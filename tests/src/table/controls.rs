@@ -1,6 +1,7 @@
 //! Healthy conversations that run beside a fault and must be called healthy.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::faults::{Place, at};
 use crate::scenario::Attempt;
@@ -10,6 +11,10 @@ use crate::topology::service_port;
 
 /// The name the lab's DNS server knows an address for.
 pub const NAME: &str = "web.example";
+
+/// The kernel gives up on a neighbour after three requests one second apart, later on a busy machine; the sender is told
+/// at once, so nobody waits this long.
+pub const NO_NEIGHBOUR: Duration = Duration::from_secs(10);
 
 pub fn tcp(to: IpAddr) -> Attempt {
     Attempt::healthy(Kind::Tcp, at(to, port::TCP[0]))

@@ -1,10 +1,8 @@
 //! One node with many faults at once: what `cargo xtask demo` traces. Each conversation meets one of them.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
-use super::controls::{self, step};
+use super::controls::{self, NO_NEIGHBOUR, step};
 use super::socket::RESET_UNREPORTED;
 use crate::faults::{Case, Place, at, conntrack, firewall, kube, routing};
 use crate::scenario::{Attempt, Expect, Scenario};
@@ -48,8 +46,8 @@ fn attempts(place: &Place) -> Vec<Attempt> {
     let nft = Expect::firewall(FORWARD).component(&[("table", "corpfw"), ("verdict", "REJECT")]);
     let legacy = Expect::firewall(FORWARD).component(&[("backend", "legacy"), ("rule", "1")]);
     let reply = Expect::reply_lost(&["HOST_FIREWALL_DROP"], FORWARD);
-    let nobody = Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0]))
-        .timeout(Duration::from_millis(4500));
+    let nobody =
+        Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0])).timeout(NO_NEIGHBOUR);
     let broken = vec![
         Attempt::new(
             step(Kind::Tcp, external),

@@ -1,8 +1,6 @@
 //! No way on: routes, source checks, TTL, MTU, neighbours, and a far end that is silent.
 
-use std::time::Duration;
-
-use super::controls::{self, step};
+use super::controls::{self, NO_NEIGHBOUR, step};
 use crate::faults::{self, Place, at, firewall, routing};
 use crate::kernel::Lack;
 use crate::scenario::{Attempt, Expect, Scenario, Weaker};
@@ -284,9 +282,8 @@ fn mtu_icmp(place: &Place) -> Vec<Attempt> {
 }
 
 fn neighbour(place: &Place) -> Vec<Attempt> {
-    // The kernel gives up after three requests, one second apart.
-    let step = Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0]))
-        .timeout(Duration::from_millis(4500));
+    let step =
+        Step::new(Kind::Tcp, at(place.addresses().nobody, port::TCP[0])).timeout(NO_NEIGHBOUR);
     let expect = Expect::dropped(&["NEIGH_FAILED"], &["NF_POSTROUTING", "NIC_EGRESS"]);
     let answers = &[Answer::Unreachable, Answer::Timeout];
     controls::beside(place, vec![Attempt::new(step, answers, expect)])
@@ -322,7 +319,7 @@ fn routing_loop(place: &Place) -> Vec<Attempt> {
 }
 
 fn no_carrier(place: &Place) -> Vec<Attempt> {
-    let out = step(Kind::Tcp, place.healthy()).timeout(Duration::from_millis(4500));
+    let out = step(Kind::Tcp, place.healthy()).timeout(NO_NEIGHBOUR);
     let hops = &["NF_POSTROUTING", "QDISC", "NIC_EGRESS"];
     // The kernel says only that the neighbour did not answer: it could not be asked.
     let expect = Expect::dropped(&["LINK_DOWN"], hops);

@@ -8,23 +8,28 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use netdiag::identity::pods::cri;
+use netdiag::identity::pods::cri::generated::runtime_service_client::RuntimeServiceClient;
 use netdiag::identity::pods::cri::generated::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ImageSpec, LinuxPodSandboxConfig,
     LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
     PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
     StopPodSandboxRequest,
 };
-use netdiag::identity::pods::cri::{self, Runtime};
 use netdiag_tests::process::{Ended, Running};
 use netdiag_tests::{programs, sys};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::image::{self, IMAGE};
 
 const INIT: &str = include_str!("init.sh");
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of our own requests, which make pods: those take longer on a busy machine than netdiag waits for an answer.
+type Client = RuntimeServiceClient<Channel>;
 
 pub struct Node {
     /// Shared with the machine.
@@ -35,7 +40,7 @@ pub struct Node {
     containerd: Option<Child>,
     /// Of CRI requests.
     tokio: tokio::runtime::Runtime,
-    runtime: Option<Runtime>,
+    runtime: Option<Client>,
     pods: u32,
 }
 
@@ -137,11 +142,14 @@ cni = {{ bin_dir = "/usr/lib/cni", conf_dir = "{}" }}
         let started = Instant::now();
         loop {
             match self.tokio.block_on(cri::connect(Some(&socket), &root)) {
-                Ok(runtime) => break self.runtime = Some(runtime),
+                Ok(_) => break,
                 Err(error) if started.elapsed() > PATIENCE => bail!("{error}: {}", self.log()),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
+        let endpoint = Endpoint::from_shared(socket)?.timeout(PATIENCE);
+        let channel = self.tokio.block_on(endpoint.connect())?;
+        self.runtime = Some(Client::new(channel));
         Ok(())
     }
 
@@ -391,15 +399,8 @@ cni = {{ bin_dir = "/usr/lib/cni", conf_dir = "{}" }}
     }
 }
 
-fn client(
-    runtime: &mut Option<Runtime>,
-) -> Result<
-    &mut cri::generated::runtime_service_client::RuntimeServiceClient<tonic::transport::Channel>,
-> {
-    runtime
-        .as_mut()
-        .map(Runtime::client)
-        .context("containerd runs")
+fn client(runtime: &mut Option<Client>) -> Result<&mut Client> {
+    runtime.as_mut().context("containerd runs")
 }
 
 /// Waits for what happens in another process.

@@ -10,7 +10,8 @@ use super::node::Node;
 use super::place::Place;
 use super::{down, images, up};
 use crate::sh;
-use crate::test::{self, Tally};
+use crate::tally::{self, Tally};
+use crate::test;
 
 #[derive(Default, clap::Args)]
 pub struct Args {
@@ -69,12 +70,9 @@ fn on(node: &Node, names: &[String]) -> Result<Tally> {
     let mut tally = Tally::default();
     let success = sh::follow(&mut command, |line| {
         if line.starts_with("cluster: ") {
-            tally.passed = test::count(line, "passed");
-            tally.failed = test::count(line, "failed");
+            tally.passed = tally::count(line, "passed");
+            tally.failed = tally::count(line, "failed");
         }
     })?;
-    if !success && tally.failed == 0 {
-        tally.failed = 1;
-    }
-    Ok(tally)
+    Ok(tally.failed_at_least_once(success))
 }

@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::setup::packages::Ring;
-use crate::test::Tally;
+use crate::tally::Tally;
 use crate::{setup, sh, test};
 
 /// A kernel we promise to work on, and the Debian suite that carries it.
@@ -130,9 +130,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     });
     let mut total = Tally::default();
     for kernel in wanted {
-        let tally = boot(kernel, args)?;
-        total.passed += tally.passed;
-        total.failed += tally.failed;
+        total.add(boot(kernel, args)?);
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 {

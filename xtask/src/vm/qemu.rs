@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::sh;
-use crate::test::{Tally, count};
+use crate::tally::{Tally, count};
 
 /// A guest that has not answered by then hangs. A run of the whole choice takes a tenth of that on an idle machine.
 const LIMIT: Duration = Duration::from_mins(45);
@@ -73,6 +73,7 @@ pub fn run(vmlinuz: &Path, initrd: &Path, log: &Path) -> Result<Tally> {
     let lines = lines(guest.0.stdout.take().expect("stdout is piped"));
     let mut log_file = File::create(log).with_context(|| format!("create {}", log.display()))?;
     let deadline = Instant::now() + LIMIT;
+    let mut tally = Tally::default();
     loop {
         let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => line,
@@ -89,11 +90,11 @@ pub fn run(vmlinuz: &Path, initrd: &Path, log: &Path) -> Result<Tally> {
         println!("  | {line}");
         if let Some(answer) = line.split_once(ANSWER).map(|(_, answer)| answer) {
             sh::wait_until(&mut guest.0, Instant::now() + Duration::from_secs(5))?;
-            return Ok(Tally {
-                passed: count(answer, "passed"),
-                failed: count(answer, "failed"),
-            });
+            tally.passed = count(answer, "passed");
+            tally.failed = count(answer, "failed");
+            return Ok(tally);
         }
+        tally.see(&line);
         if PANICS.iter().any(|panic| line.contains(panic)) {
             for line in std::iter::from_fn(|| lines.recv_timeout(Duration::from_secs(1)).ok()) {
                 writeln!(log_file, "{line}").with_context(|| format!("write {}", log.display()))?;
