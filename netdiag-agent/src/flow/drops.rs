@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::place::Stage;
-use crate::event::{Drop, Event, NfFamily, NfHook, Packet, Refuser};
+use crate::event::{Drop, Event, NfFamily, NfHook, Packet, Refuser, Route};
 
 /// Errno numbers of error routes, `include/uapi/asm-generic/errno.h`.
 mod errno {
@@ -60,19 +60,19 @@ pub enum Backend {
     Legacy,
 }
 
-/// `symbol` is `name`, possibly with a compiler's suffix.
-fn is(symbol: &str, name: &str) -> bool {
-    symbol
-        .strip_prefix(name)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+/// A symbol without the compiler's suffix.
+fn name(symbol: &str) -> &str {
+    symbol.split('.').next().unwrap_or_default()
 }
 
-fn any(symbol: &str, names: &[&str]) -> bool {
-    names.iter().any(|name| is(symbol, name))
+/// The function that freed the packet; empty where that is not known.
+fn freed_by(drop: &Drop) -> &str {
+    drop.location.as_deref().map_or("", name)
 }
 
-fn text(symbol: Option<&Arc<str>>) -> &str {
-    symbol.map_or("", |symbol| symbol)
+/// The function the packet's route hands it to.
+fn routed_to(route: &Route) -> &str {
+    route.input.as_deref().map_or("", name)
 }
 
 /// Classifies the drop of a packet.
@@ -94,18 +94,12 @@ pub fn kind(drop: &Drop, packet: &Packet) -> DropKind {
 }
 
 fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
+    let freed_by = freed_by(drop);
     match reason {
         "NETFILTER_DROP" => DropKind::Netfilter(backend(drop)),
         "IP_INNOROUTES" | "IP_OUTNOROUTES" => by_route(drop).unwrap_or(DropKind::NoRoute),
         // A host that does not forward gave up a packet that was not for it.
-        "IP_INADDRERRORS"
-            if drop
-                .location
-                .as_deref()
-                .is_some_and(|at| any(at, &["ip_error", "ip6_forward"])) =>
-        {
-            DropKind::NoRoute
-        }
+        "IP_INADDRERRORS" if matches!(freed_by, "ip_error" | "ip6_forward") => DropKind::NoRoute,
         "IP_RPFILTER" => DropKind::RpFilter,
         "IP_LOCAL_SOURCE" | "IP_LOCALNET" | "IP_INVALID_SOURCE" | "IP_INVALID_DEST"
         | "INVALID_DST" => DropKind::Martian,
@@ -120,14 +114,7 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
             DropKind::Bpf
         }
         // Raw sockets and ping sockets are offered copies; what is freed then is a copy nobody wanted.
-        "NO_SOCKET"
-            if drop
-                .location
-                .as_deref()
-                .is_some_and(|at| is(at, "ping_rcv")) =>
-        {
-            DropKind::Benign
-        }
+        "NO_SOCKET" if freed_by == "ping_rcv" => DropKind::Benign,
         "NO_SOCKET" => DropKind::NoSocket,
         "TCP_CSUM" | "UDP_CSUM" | "ICMP_CSUM" | "IP_CSUM" | "SKB_CSUM" => DropKind::Checksum,
         "SOCKET_RCVBUFF" | "PROTO_MEM" | "SOCKET_BACKLOG" => DropKind::SocketBuffer,
@@ -138,14 +125,7 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
         "DEV_READY" => DropKind::LinkDown,
         "OTHERHOST" => DropKind::OtherHost,
         // A bridge without a port that takes it, or vxlan_xmit without an entry for the remote node.
-        "NO_TX_TARGET"
-            if drop
-                .location
-                .as_deref()
-                .is_some_and(|at| at.starts_with("br_")) =>
-        {
-            DropKind::Bridge
-        }
+        "NO_TX_TARGET" if freed_by.starts_with("br_") => DropKind::Bridge,
         "NO_TX_TARGET" => DropKind::Tunnel,
         _ if reason.starts_with("VXLAN_") || reason.starts_with("TUNNEL_") => DropKind::Tunnel,
         _ if reason.starts_with("BRIDGE_") => DropKind::Bridge,
@@ -181,98 +161,66 @@ const BENIGN_REASONS: &[&str] = &[
 
 /// A rule handed the packet to a queue that nobody reads, or that is full (net/netfilter/nf_queue.c).
 pub fn no_queue_took(drop: &Drop) -> bool {
-    any(text(drop.location.as_ref()), &["nf_queue", "__nf_queue"])
+    matches!(freed_by(drop), "nf_queue" | "__nf_queue")
 }
 
 fn by_location(drop: &Drop, ttl: u8) -> DropKind {
-    let location = text(drop.location.as_ref());
-    if any(location, &["nf_hook_slow", "nf_hook_slow_list"]) || location.starts_with("nft_do_chain")
-    {
-        return DropKind::Netfilter(backend(drop));
+    match freed_by(drop) {
+        "nf_hook_slow" | "nf_hook_slow_list" => DropKind::Netfilter(backend(drop)),
+        _ if no_queue_took(drop) => DropKind::Netfilter(None),
+        "dst_discard" | "dst_discard_out" => by_route(drop).unwrap_or(DropKind::Blackhole),
+        "ip_error" | "ip6_pkt_drop" | "ip6_pkt_discard" | "ip6_pkt_prohibit" => {
+            by_route(drop).unwrap_or(DropKind::NoRoute)
+        }
+        "ip_forward" | "ip6_forward" if ttl <= 1 => DropKind::TtlExpired,
+        "ip_fragment" | "ip_do_fragment" | "ip6_fragment" => DropKind::TooBig,
+        "neigh_invalidate" | "__neigh_event_send" | "arp_error_report" | "ndisc_error_report" => {
+            DropKind::Neighbour
+        }
+        // veth_xdp_rcv and veth_poll: where the compiler has put veth_xdp_rcv_skb into its callers.
+        "sch_handle_ingress"
+        | "sch_handle_egress"
+        | "do_xdp_generic"
+        | "netif_receive_generic_xdp"
+        | "veth_xdp_rcv"
+        | "veth_poll"
+        | "veth_xdp_rcv_skb" => DropKind::Bpf,
+        "__br_forward" => DropKind::Bridge,
+        // Every ICMP message ends here, where consuming one is not told apart.
+        "icmp_rcv" | "icmpv6_rcv" | "ping_rcv" => DropKind::Benign,
+        freed_by => by_kin(freed_by, drop),
     }
-    if no_queue_took(drop) {
-        return DropKind::Netfilter(None);
-    }
-    if any(
-        location,
-        &[
-            "ip_error",
-            "ip6_pkt_drop",
-            "ip6_pkt_discard",
-            "ip6_pkt_prohibit",
-            "dst_discard",
-            "dst_discard_out",
-        ],
-    ) {
-        return by_route(drop).unwrap_or_else(|| {
-            if location.starts_with("dst_discard") {
-                DropKind::Blackhole
-            } else {
-                DropKind::NoRoute
-            }
-        });
-    }
-    if any(location, &["ip_forward", "ip6_forward"]) && ttl <= 1 {
-        return DropKind::TtlExpired;
-    }
-    if any(location, &["ip_fragment", "ip_do_fragment", "ip6_fragment"]) {
-        return DropKind::TooBig;
-    }
-    if any(
-        location,
-        &[
-            "neigh_invalidate",
-            "__neigh_event_send",
-            "arp_error_report",
-            "ndisc_error_report",
-        ],
-    ) {
-        return DropKind::Neighbour;
-    }
-    if any(
-        location,
-        &[
-            "do_xdp_generic",
-            "netif_receive_generic_xdp",
-            "veth_xdp_rcv_skb",
-            // Where the compiler has put that into its callers.
-            "veth_xdp_rcv",
-            "veth_poll",
-        ],
-    ) || any(location, &["sch_handle_ingress", "sch_handle_egress"])
-    {
-        return DropKind::Bpf;
-    }
-    if location.starts_with("br_") || any(location, &["__br_forward"]) {
-        return DropKind::Bridge;
-    }
-    // What a queueing discipline refuses is freed as a list, by the function that queued it; so is the rest of a packet
-    // in pieces, by another.
-    if location.starts_with("kfree_skb_list")
-        && drop
-            .stack
-            .first()
-            .is_some_and(|caller| any(caller, &["__dev_queue_xmit", "__dev_xmit_skb"]))
-    {
-        return DropKind::Qdisc;
-    }
+}
+
+/// By what the names of related functions have in common.
+fn by_kin(freed_by: &str, drop: &Drop) -> DropKind {
+    let begins = |prefix: &str| freed_by.starts_with(prefix);
     // The receive functions of tunnels are modules of their own.
-    if TUNNELS
-        .iter()
-        .any(|driver| location.starts_with(driver) && location[driver.len()..].starts_with('_'))
-    {
-        return DropKind::Tunnel;
+    let of_tunnel = |driver: &&str| {
+        let rest = freed_by.strip_prefix(driver);
+        rest.is_some_and(|rest| rest.starts_with('_'))
+    };
+    if begins("nft_do_chain") {
+        DropKind::Netfilter(backend(drop))
+    } else if begins("br_") {
+        DropKind::Bridge
+    } else if begins("kfree_skb_list") && is_queued(drop) {
+        DropKind::Qdisc
+    } else if TUNNELS.iter().any(of_tunnel) {
+        DropKind::Tunnel
+    } else if begins("tcp_") || begins("skb_queue_purge") || begins("skb_release") {
+        // Sockets free what they have finished with by the same functions; see the noise list of the facts.
+        DropKind::Benign
+    } else {
+        DropKind::Other
     }
-    // Sockets free what they have finished with by the same function; see the noise list of the facts. So does ICMP, every
-    // message of it, where consuming one is not told apart.
-    if any(location, &["icmp_rcv", "icmpv6_rcv", "ping_rcv"])
-        || location.starts_with("tcp_")
-        || location.starts_with("skb_queue_purge")
-        || location.starts_with("skb_release")
-    {
-        return DropKind::Benign;
-    }
-    DropKind::Other
+}
+
+/// What a queueing discipline refuses is freed as a list, by the function that queued it; so is the rest of a packet in
+/// pieces, by another.
+fn is_queued(drop: &Drop) -> bool {
+    let caller = drop.stack.first().map(|caller| name(caller));
+    matches!(caller, Some("__dev_queue_xmit" | "__dev_xmit_skb"))
 }
 
 const TUNNELS: [&str; 6] = ["vxlan", "geneve", "gre", "ipip", "ipip6", "gue"];
@@ -285,13 +233,10 @@ fn by_route(drop: &Drop) -> Option<DropKind> {
         errno::ENETUNREACH | errno::EHOSTUNREACH => return Some(DropKind::NoRoute),
         _ => {}
     }
-    let input = text(route.input.as_ref());
-    if is(input, "ip6_pkt_prohibit") {
-        Some(DropKind::Prohibit)
-    } else if is(input, "dst_discard") {
-        Some(DropKind::Blackhole)
-    } else {
-        None
+    match routed_to(route) {
+        "ip6_pkt_prohibit" => Some(DropKind::Prohibit),
+        "dst_discard" => Some(DropKind::Blackhole),
+        _ => None,
     }
 }
 
@@ -307,12 +252,7 @@ fn backend(drop: &Drop) -> Option<Backend> {
     let nft = |symbol: &Arc<str>| symbol.starts_with("nft_do_chain");
     if drop.location.as_ref().is_some_and(nft) || drop.stack.iter().take(4).any(nft) {
         Some(Backend::Nft)
-    } else if drop.reason.is_some()
-        && drop
-            .location
-            .as_ref()
-            .is_some_and(|l| l.starts_with("nf_hook_slow"))
-    {
+    } else if drop.reason.is_some() && freed_by(drop).starts_with("nf_hook_slow") {
         Some(Backend::Legacy)
     } else {
         None
@@ -395,10 +335,9 @@ fn stage_by_refusal(drop: &Drop) -> Option<Stage> {
 
 fn stage_by_stack(drop: &Drop) -> Option<Stage> {
     drop.stack.iter().find_map(|symbol| {
-        HOOK_CALLERS
-            .iter()
-            .find(|(name, _)| is(symbol, name))
-            .map(|(_, stage)| *stage)
+        let mut callers = HOOK_CALLERS.iter();
+        let (_, stage) = callers.find(|(caller, _)| *caller == name(symbol))?;
+        Some(*stage)
     })
 }
 
@@ -407,25 +346,24 @@ fn stage_by_route(event: &Event, drop: &Drop) -> Option<Stage> {
     let Some(route) = &drop.route else {
         return Some(Stage::Prerouting);
     };
-    let input = text(route.input.as_ref());
-    if any(input, &["ip_local_deliver", "ip6_input"]) {
-        return Some(Stage::Input);
+    let place = &event.place;
+    match routed_to(route) {
+        "ip_local_deliver" | "ip6_input" => Some(Stage::Input),
+        "ip_forward" | "ip6_forward" if place.iif.is_none() || place.iif == place.ifindex => {
+            Some(Stage::Forward)
+        }
+        "ip_forward" | "ip6_forward" => Some(Stage::Postrouting),
+        _ => place.iif.is_none().then_some(Stage::Output),
     }
-    if any(input, &["ip_forward", "ip6_forward"]) {
-        let still_at_entry = event.place.iif.is_none() || event.place.iif == event.place.ifindex;
-        return Some(if still_at_entry {
-            Stage::Forward
-        } else {
-            Stage::Postrouting
-        });
-    }
-    event.place.iif.is_none().then_some(Stage::Output)
 }
 
 /// Receive functions of tunnel drivers are called `vxlan_rcv`, `geneve_udp_encap_recv`, `ipip_rcv` …
 fn tunnel_stage(drop: &Drop) -> Stage {
-    let location = text(drop.location.as_ref());
-    if location.contains("rcv") || location.contains("recv") || location.contains("decap") {
+    let freed_by = freed_by(drop);
+    if ["rcv", "recv", "decap"]
+        .iter()
+        .any(|part| freed_by.contains(part))
+    {
         Stage::Decapsulate
     } else {
         Stage::Encapsulate
@@ -433,43 +371,25 @@ fn tunnel_stage(drop: &Drop) -> Stage {
 }
 
 fn bpf_stage(drop: &Drop) -> Stage {
-    let egress = matches!(
-        drop.reason.as_deref(),
-        Some("TC_EGRESS" | "BPF_CGROUP_EGRESS")
-    ) || drop
-        .location
-        .as_ref()
-        .is_some_and(|l| is(l, "sch_handle_egress"));
-    if drop.reason.as_deref() == Some("SOCKET_FILTER") {
-        Stage::Socket
-    } else if egress {
-        Stage::Transmit
-    } else {
-        Stage::Receive
+    match drop.reason.as_deref() {
+        Some("SOCKET_FILTER") => Stage::Socket,
+        Some("TC_EGRESS" | "BPF_CGROUP_EGRESS") => Stage::Transmit,
+        _ if freed_by(drop) == "sch_handle_egress" => Stage::Transmit,
+        _ => Stage::Receive,
     }
 }
 
 fn other_stage(event: &Event, drop: &Drop) -> Stage {
-    let location = text(drop.location.as_ref());
-    if location.starts_with("tcp_") || location.starts_with("udp") || location.starts_with("__udp")
-    {
-        Stage::Socket
-    } else if any(
-        location,
-        &[
-            "ip_rcv_finish_core",
-            "ip_rcv_core",
-            "ip6_rcv_core",
-            "ip_forward",
-            "ip6_forward",
-        ],
-    ) {
-        Stage::Fib
-    } else if location.starts_with("__dev_queue_xmit") || location.contains("xmit") {
-        Stage::Transmit
-    } else {
-        stage_by_stack(drop)
+    let freed_by = freed_by(drop);
+    let of_socket = |prefix: &&str| freed_by.starts_with(*prefix);
+    match freed_by {
+        "ip_rcv_finish_core" | "ip_rcv_core" | "ip6_rcv_core" | "ip_forward" | "ip6_forward" => {
+            Stage::Fib
+        }
+        _ if ["tcp_", "udp", "__udp"].iter().any(of_socket) => Stage::Socket,
+        _ if freed_by.contains("xmit") => Stage::Transmit,
+        _ => stage_by_stack(drop)
             .or_else(|| stage_by_route(event, drop))
-            .unwrap_or(Stage::Receive)
+            .unwrap_or(Stage::Receive),
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{Page, Rule};
 use crate::event::IcmpKind;
+use crate::flow::record::Reset;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, HopName, Outcome};
@@ -29,85 +30,79 @@ impl Rule for PeerRefused {
         if case.established() || case.answered() || case.death().is_some() || !case.left_node() {
             return None;
         }
-        let tuple = case.flow.tuple;
         let finding = Finding {
             refused_at: Some(HopName::Fabric),
             ..Finding::new(Outcome::Refused, self.cause(), Confidence::Proven)
         };
-        if let Some(reset) = case.reset().filter(|reset| reset.spot.is_some()) {
-            let ttl = reset
-                .ttl
-                .map_or_else(String::new, |ttl| format!(", TTL {ttl} on arrival"));
-            let component = Component {
-                kind: "peer".to_owned(),
-                name: Some(case.responder_address().to_string()),
-                verdict: Some("RST".to_owned()),
-                ..Component::default()
-            };
-            let summary = format!(
-                "{} answers {} with RST: is the port open there?",
-                case.responder_address(),
-                tuple
-            );
-            return Some(
-                finding
-                    .evidence(
-                        "tc:ingress",
-                        Some(reset.count),
-                        format!("RST from {}{ttl}", case.responder_address()),
-                    )
-                    .component(component)
-                    .remedy(
-                        summary,
-                        [format!(
-                            "ss -ltn sport = :{} # on {}",
-                            tuple.dst.port(),
-                            case.responder_address()
-                        )],
-                    ),
-            );
+        match case.reset().filter(|reset| reset.spot.is_some()) {
+            Some(reset) => Some(by_reset(finding, case, reset)),
+            None => by_icmp(finding, case),
         }
-        let error = case.icmp_refusal().filter(|error| {
-            error
-                .from
-                .is_some_and(|from| case.inventory.owner_of(from).is_none())
-        })?;
-        let from = error.from?;
-        let component = Component {
-            kind: "peer".to_owned(),
-            name: Some(from.to_string()),
-            verdict: Some(format!("ICMP {}/{}", error.kind.kind, error.kind.code)),
-            ..Component::default()
-        };
-        let summary = format!(
-            "{from} answers {tuple} with ICMP {}/{}",
-            error.kind.kind, error.kind.code
-        );
-        let command = if is_port_unreachable(error.kind, from) {
-            let sockets = if case.flow.is_tcp() { "-ltn" } else { "-lun" };
-            let port = tuple.dst.port();
-            format!(
-                "ss {sockets} sport = :{port} # on {}",
-                case.responder_address()
-            )
-        } else {
-            let to = case.responder_address();
-            format!(
-                "{} route get {to} # on {from}: is there a route, and no filter?",
-                super::ip(to)
-            )
-        };
-        Some(
-            finding
-                .evidence(
-                    "tc:ingress",
-                    Some(error.count),
-                    format!("ICMP {}/{} from {from}", error.kind.kind, error.kind.code),
-                )
-                .component(component)
-                .remedy(summary, [command]),
-        )
     }
+}
+
+fn by_reset(finding: Finding, case: &Case<'_>, reset: &Reset) -> Finding {
+    let tuple = case.flow.tuple;
+    let peer = case.responder_address();
+    let ttl = reset
+        .ttl
+        .map_or_else(String::new, |ttl| format!(", TTL {ttl} on arrival"));
+    finding
+        .evidence(
+            "tc:ingress",
+            Some(reset.count),
+            format!("RST from {peer}{ttl}"),
+        )
+        .component(component(peer, "RST".to_owned()))
+        .remedy(
+            format!("{peer} answers {tuple} with RST: is the port open there?"),
+            [sockets("-ltn", tuple.dst.port(), peer)],
+        )
+}
+
+/// `None`: no such error came from beyond this node.
+fn by_icmp(finding: Finding, case: &Case<'_>) -> Option<Finding> {
+    let tuple = case.flow.tuple;
+    let peer = case.responder_address();
+    let error = case.icmp_refusal()?;
+    let from = error.from?;
+    if case.inventory.owner_of(from).is_some() {
+        return None;
+    }
+    let said = format!("ICMP {}/{}", error.kind.kind, error.kind.code);
+    let command = if is_port_unreachable(error.kind, from) {
+        let protocol = if case.flow.is_tcp() { "-ltn" } else { "-lun" };
+        sockets(protocol, tuple.dst.port(), peer)
+    } else {
+        format!(
+            "{} route get {peer} # on {from}: is there a route, and no filter?",
+            super::ip(peer)
+        )
+    };
+    Some(
+        finding
+            .evidence(
+                "tc:ingress",
+                Some(error.count),
+                format!("{said} from {from}"),
+            )
+            .component(component(from, said.clone()))
+            .remedy(format!("{from} answers {tuple} with {said}"), [command]),
+    )
+}
+
+fn component(who: IpAddr, said: String) -> Component {
+    Component {
+        kind: "peer".to_owned(),
+        name: Some(who.to_string()),
+        verdict: Some(said),
+        ..Component::default()
+    }
+}
+
+/// Whether anybody listens there.
+fn sockets(options: &str, port: u16, host: IpAddr) -> String {
+    format!("ss {options} sport = :{port} # on {host}")
 }
 
 /// RFC 792 and RFC 4443 §3.1: all other codes speak of the way, not of the socket.

@@ -19,8 +19,8 @@ use super::cgroup::Uid;
 use super::local::Labels;
 use generated::runtime_service_client::RuntimeServiceClient;
 use generated::{
-    ContainerState, ContainerStateValue, ListContainersRequest, ListPodSandboxRequest,
-    NamespaceMode, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
+    ContainerFilter, ContainerState, ContainerStateValue, ListContainersRequest,
+    ListPodSandboxRequest, NamespaceMode, PodSandboxFilter, PodSandboxState, PodSandboxStateValue,
     PodSandboxStatusRequest, PodSandboxStatusResponse, VersionRequest,
 };
 
@@ -204,11 +204,11 @@ impl Runtime {
     pub async fn containers(&mut self) -> Result<Vec<Container>, RuntimeError> {
         let running = ContainerState::ContainerRunning;
         let request = ListContainersRequest {
-            filter: Some(generated::ContainerFilter {
+            filter: Some(ContainerFilter {
                 state: Some(ContainerStateValue {
                     state: running.into(),
                 }),
-                ..generated::ContainerFilter::default()
+                ..ContainerFilter::default()
             }),
         };
         let answer = self.client.list_containers(request).await;
@@ -221,11 +221,6 @@ impl Runtime {
                 sandbox: one.pod_sandbox_id,
             })
             .collect())
-    }
-
-    /// The interface itself, for what has no name here.
-    pub fn client(&mut self) -> &mut RuntimeServiceClient<Channel> {
-        &mut self.client
     }
 
     fn answer<T>(
