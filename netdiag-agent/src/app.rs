@@ -61,6 +61,9 @@ pub enum Error {
     Gone(String),
     #[error("write to standard output: {0}")]
     Output(#[source] io::Error),
+    /// Nobody reads on; with the exit code of what was read.
+    #[error("standard output is closed")]
+    Unread(u8),
     #[error("start the runtime: {0}")]
     Runtime(#[source] io::Error),
 }
@@ -96,6 +99,7 @@ impl Error {
             | Self::Destination(_)
             | Self::Command { .. }
             | Self::Output(_) => exit::INPUT,
+            Self::Unread(code) => *code,
         }
     }
 }
@@ -116,6 +120,7 @@ pub fn run(config: Config) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Error::Unread(code)) => ExitCode::from(code),
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())

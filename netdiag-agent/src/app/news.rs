@@ -29,6 +29,9 @@ const BIG_TABLE: u64 = 50_000;
 /// Questions remembered; those no longer fresh are forgotten first.
 const MAX_ASKED: usize = 4096;
 
+/// How often the end of a trace looks whether an answer has come.
+const LOOKS: u32 = 64;
+
 /// News waiting to be read.
 const QUEUE: usize = 1024;
 
@@ -155,9 +158,10 @@ impl News {
     /// Answers to what was asked, and other facts that wait to be read. On a node whose interfaces come and go the kernel
     /// makes readers of interfaces wait; we wait for them no longer than `limit`.
     pub(super) fn last_answers(&mut self, limit: Duration) -> Vec<Delta> {
-        let began = Instant::now();
-        while self.is_asking() && began.elapsed() < limit {
-            std::thread::sleep(limit / 64);
+        for _ in 0..LOOKS {
+            if self.is_asking() {
+                std::thread::sleep(limit / LOOKS);
+            }
         }
         let waiting = std::iter::from_fn(|| self.receiver.try_recv().ok());
         let fact = |change| match change {

@@ -42,9 +42,15 @@ impl Report {
     ) -> Result<(), Error> {
         self.failing
             .insert(verdict.uuid.clone(), verdict.outcome.is_failing());
-        self.exporter
-            .verdict(verdict, &Context::from(inventory))
-            .map_err(Error::Output)
+        let written = self.exporter.verdict(verdict, &Context::from(inventory));
+        written.map_err(|error| self.unwritten(error))
+    }
+
+    fn unwritten(&self, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Error::Unread(self.code()),
+            _ => Error::Output(error),
+        }
     }
 
     pub(super) fn flows(&self) -> usize {
@@ -56,12 +62,17 @@ impl Report {
     }
 
     pub(super) fn finish(&mut self) -> Result<u8, Error> {
-        self.exporter.finish().map_err(Error::Output)?;
-        Ok(if self.failing() > 0 {
+        let written = self.exporter.finish();
+        written.map_err(|error| self.unwritten(error))?;
+        Ok(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        if self.failing() > 0 {
             exit::FAILING
         } else {
             exit::HEALTHY
-        })
+        }
     }
 }
 

@@ -334,11 +334,14 @@ fn stage_by_refusal(drop: &Drop) -> Option<Stage> {
 }
 
 fn stage_by_stack(drop: &Drop) -> Option<Stage> {
-    drop.stack.iter().find_map(|symbol| {
+    let mut stack = drop.stack.iter().map(|symbol| name(symbol));
+    let (caller, stage) = stack.find_map(|symbol| {
         let mut callers = HOOK_CALLERS.iter();
-        let (_, stage) = callers.find(|(caller, _)| *caller == name(symbol))?;
-        Some(*stage)
-    })
+        callers.find(|(caller, _)| *caller == symbol)
+    })?;
+    // What the node itself sends by a bridge is forwarded by the same function, through the bridge's OUTPUT.
+    let sent = *caller == "__br_forward" && stack.any(|symbol| symbol == "br_dev_xmit");
+    Some(if sent { Stage::Output } else { *stage })
 }
 
 /// Without a stack: what the packet's route already says (checked against all rows of the signal table).

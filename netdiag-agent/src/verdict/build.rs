@@ -29,14 +29,12 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
             .spot
             .netns
             .and_then(|netns| case.inventory.namespace(netns));
-        let pod = died_in.filter(|namespace| namespace.kind == NamespaceKind::Pod);
-        if let Some(pod) = pod.filter(|_| !finding.placed) {
+        if let Some(pod) = died_in.filter(|namespace| namespace.kind == NamespaceKind::Pod) {
             let name = pod.name.as_deref().unwrap_or("the pod");
             let place = format!(" (inside {name}, not on the node)");
             remediation.summary.push_str(&place);
-            for command in &mut remediation.commands {
-                *command = inside(Some(pod), command);
-            }
+            let unplaced = remediation.commands.iter_mut().filter(|_| !finding.placed);
+            unplaced.for_each(|command| *command = inside(Some(pod), command));
         }
     }
     finding.evidence.extend(words::sightings(case, &finding));

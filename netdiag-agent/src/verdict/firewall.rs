@@ -17,8 +17,8 @@ use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
 use crate::ruleset::{
-    Candidate, Family, Fate, Hook, Owner, PacketFacts, Ruleset, evaluate, narrow, owner,
-    service_without_endpoints, traced, undo,
+    Candidate, CtFacts, CtState, Family, Fate, Hook, Owner, PacketFacts, Ruleset, evaluate, narrow,
+    owner, service_without_endpoints, traced, undo,
 };
 
 /// A netfilter drop and what is known of its rule.
@@ -128,6 +128,36 @@ impl Dropped<'_> {
 
     pub fn is_policy(&self) -> bool {
         self.rule().is_some() && self.owner.is_policy_engine()
+    }
+
+    /// The rule would have dropped the packet just so, had connection tracking known it in this state.
+    pub fn drops_tracked(&self, case: &Case<'_>, state: CtState) -> bool {
+        let rules = self
+            .death
+            .group
+            .spot
+            .netns
+            .and_then(|netns| case.inventory.rules(netns));
+        let (Some(rule), Some(hook), Some(facts), Some(rules)) =
+            (self.rule(), self.hook, &self.facts, rules)
+        else {
+            return false;
+        };
+        let facts = PacketFacts {
+            ct: CtFacts {
+                state: Some(state),
+                ..facts.ct
+            },
+            ..facts.clone()
+        };
+        let same = |other: &Candidate| {
+            other.certain
+                && (&other.table, &other.chain, other.rule) == (&rule.table, &rule.chain, rule.rule)
+        };
+        evaluate(&rules.after.ruleset, hook, &facts)
+            .candidates
+            .iter()
+            .any(same)
     }
 
     /// The Service that has no endpoints, as `namespace/name:port`.

@@ -159,7 +159,12 @@ fn expected(case: &Case<'_>, direction: Direction, beyond: Option<&Spot>) -> Opt
     }
     .map(|namespace| namespace.kind);
     let past_node = beyond.is_some_and(|spot| spot.leg == Leg::Destination);
+    let from_pod = || case.initiator().map(|namespace| namespace.kind) == Some(NamespaceKind::Pod);
+    let in_pod = direction == Direction::Original
+        && beyond.is_some_and(|spot| spot.leg == Leg::Source)
+        && from_pod();
     let (name, leg, stage) = match kind {
+        _ if in_pod => (HopName::PodVeth, Leg::Node, Stage::Receive),
         Some(NamespaceKind::Pod) if past_node => (HopName::Socket, Leg::Destination, Stage::Socket),
         Some(NamespaceKind::Pod) => (HopName::PodVeth, Leg::Node, Stage::Transmit),
         Some(NamespaceKind::Node) => (HopName::Socket, Leg::Node, Stage::Socket),

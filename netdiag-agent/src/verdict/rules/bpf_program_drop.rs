@@ -1,11 +1,13 @@
 //! `BPF_PROGRAM_DROP`: somebody's BPF program dropped the packet.
 
+use std::net::SocketAddr;
+
 use super::{Page, Rule, death};
 use crate::flow::drops::DropKind;
-use crate::flow::record::DropGroup;
+use crate::flow::record::{Direction, DropGroup};
 use crate::verdict::case::{Case, Death};
 use crate::verdict::finding::Finding;
-use crate::verdict::types::{Cause, Component, Confidence};
+use crate::verdict::types::{Cause, Component, Confidence, NatKind};
 
 #[derive(Debug)]
 pub struct BpfProgramDrop;
@@ -30,6 +32,9 @@ impl Rule for BpfProgramDrop {
             None => (suspected(case)?, Confidence::Inferred),
         };
         let group = found.group;
+        if group.drop.reason.as_deref() == Some("SOCKET_FILTER") {
+            return Some(self.at_socket(case, found));
+        }
         let interface = group.ifname.as_deref().unwrap_or("DEVICE");
         let programs = match (group.spot.netns, group.spot.ifindex) {
             (Some(netns), Some(ifindex)) => case.inventory.programs(netns, ifindex),
@@ -89,6 +94,30 @@ impl Rule for BpfProgramDrop {
             ),
         ];
         Some(finding.component(component).remedy(summary, commands))
+    }
+}
+
+impl BpfProgramDrop {
+    /// The receiver itself put it there (SO_ATTACH_FILTER, SO_ATTACH_BPF).
+    fn at_socket(&self, case: &Case<'_>, found: Death<'_>) -> Finding {
+        let dnat = case.flow.nat.iter().find(|nat| nat.kind == NatKind::Dnat);
+        let port = dnat.map_or(case.flow.tuple.dst, |nat| nat.after).port();
+        let to = super::towards(case, found);
+        let socket = match found.group.direction {
+            Direction::Original => SocketAddr::new(to, port),
+            Direction::Reply => SocketAddr::new(to, case.flow.tuple.src.port()),
+        };
+        let component = Component {
+            kind: "bpf_program".to_owned(),
+            name: Some(format!("filter of socket {socket}")),
+            ..Component::default()
+        };
+        let summary = format!("the filter that a program put on its own socket {socket} drops it");
+        let kind = if case.flow.is_tcp() { "t" } else { "u" };
+        let look = format!("ss -{kind}anpb sport = :{}", socket.port());
+        death(self.cause(), found)
+            .component(component)
+            .remedy(summary, [look])
     }
 }
 

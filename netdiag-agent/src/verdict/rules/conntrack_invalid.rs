@@ -2,6 +2,7 @@
 
 use super::{Page, Rule, death};
 use crate::flow::drops::DropKind;
+use crate::ruleset::CtState;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
 use crate::verdict::firewall;
@@ -40,7 +41,24 @@ impl Rule for ConntrackInvalid {
             .filter(|n| *n > 0)?;
         let finding = death(self.cause(), found).counter("conntrack.invalid", invalid);
         let v6 = case.flow.tuple.is_ipv6();
+        let handshake = group
+            .packet
+            .as_ref()
+            .and_then(|packet| packet.tcp)
+            .is_none_or(|tcp| tcp.flags.is_syn() || tcp.flags.is_syn_ack());
         let rule = firewall::dropped(case).filter(|dropped| dropped.rule().is_some());
+        let due = if handshake {
+            CtState::New
+        } else {
+            CtState::Established
+        };
+        // Valid packets end there as well.
+        if rule
+            .as_ref()
+            .is_some_and(|rule| rule.drops_tracked(case, due))
+        {
+            return None;
+        }
         let (component, finding) = match &rule {
             Some(rule) => (rule.component(v6), rule.tell(finding)),
             None => (Component::default(), finding),
@@ -50,11 +68,6 @@ impl Rule for ConntrackInvalid {
             kind: "conntrack".to_owned(),
             ..component
         };
-        let handshake = group
-            .packet
-            .as_ref()
-            .and_then(|packet| packet.tcp)
-            .is_some_and(|tcp| tcp.flags.is_syn() || tcp.flags.is_syn_ack());
         // The window is not looked at before there is a connection.
         let liberal = (case.flow.is_tcp() && !handshake)
             .then(|| "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1".to_owned());

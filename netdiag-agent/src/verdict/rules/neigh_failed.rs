@@ -4,6 +4,7 @@ use super::{Page, Rule, death, inside, ip};
 use crate::event::NudState;
 use crate::flow::drops::DropKind;
 use crate::flow::place::Leg;
+use crate::inventory::NamespaceKind;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
 use crate::verdict::types::{Cause, Component, Confidence, Outcome};
@@ -99,18 +100,37 @@ impl NeighFailed {
             );
         }
         let ip = ip(next_hop);
-        let commands = [
+        let look = [
             format!("{ip} neigh show {next_hop}"),
             format!("{ip} route get {next_hop}"),
         ];
+        let death = case.death().map(|death| death.group.spot.netns);
+        let here = death
+            .flatten()
+            .and_then(|netns| case.inventory.namespace(netns));
+        let mut commands: Vec<_> = look.iter().map(|command| inside(here, command)).collect();
         let component = Component {
             kind: "neighbour".to_owned(),
             name: Some(next_hop.to_string()),
             ..Component::default()
         };
-        let summary = format!(
+        let mut summary = format!(
             "{next_hop} does not answer address resolution: is it alive and on this segment?"
         );
-        Some(finding.component(component).remedy(summary, commands))
+        // Calico's and others' gateway is nobody's address: the node answers for it (net/ipv4/arp.c: arp_fwd_proxy).
+        let in_pod = here.filter(|namespace| namespace.kind == NamespaceKind::Pod);
+        if in_pod.is_some() && case.owner_of(next_hop).is_none() && next_hop.is_ipv4() {
+            summary.push_str(
+                "; a node that answers in its place does so only while it forwards and has a route to it",
+            );
+            commands
+                .push("sysctl -a --pattern '^net.ipv4.(ip_forward|conf.*.proxy_arp)$'".to_owned());
+            commands.push(format!("ip route get {next_hop} # on the node"));
+        }
+        Some(
+            finding
+                .component(component)
+                .remedy_placed(summary, commands),
+        )
     }
 }

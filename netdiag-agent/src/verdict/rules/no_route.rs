@@ -1,5 +1,7 @@
 //! `NO_ROUTE`: no route to the destination.
 
+use std::net::IpAddr;
+
 use super::{Page, Rule, death, ip, towards};
 use crate::flow::drops::DropKind;
 use crate::inventory::Role;
@@ -28,7 +30,7 @@ impl Rule for NoRoute {
         let found = case.death_of(|kind| kind == DropKind::NoRoute)?;
         let to = towards(case, found);
         if found.group.drop.reason.as_deref() == Some("IP_INADDRERRORS") {
-            return Some(not_a_router(death(self.cause(), found), to));
+            return Some(not_a_router(case, found, death(self.cause(), found), to));
         }
         if let Some(device) = tunnel(case, found) {
             return Some(no_underlay(death(self.cause(), found), device));
@@ -76,13 +78,28 @@ fn no_underlay(finding: Finding, device: &str) -> Finding {
     finding.component(component).remedy(summary, commands)
 }
 
-/// The packet was sent to a machine that forwards nothing.
-fn not_a_router(finding: Finding, to: std::net::IpAddr) -> Finding {
+/// The packet was sent to a machine that forwards nothing: by mistake, or the node is no router any more.
+fn not_a_router(case: &Case<'_>, found: Death<'_>, finding: Finding, to: IpAddr) -> Finding {
     let component = Component {
         kind: "route".to_owned(),
         name: Some("no forwarding".to_owned()),
         ..Component::default()
     };
+    let finding = finding.component(component);
+    if found.group.spot.netns == case.inventory.node_netns() {
+        let interface = found.group.ifname.as_deref().unwrap_or("DEVICE");
+        let summary =
+            format!("this node does not forward what comes in by {interface}: pods need it to");
+        let commands = if to.is_ipv6() {
+            vec!["sysctl -w net.ipv6.conf.all.forwarding=1".to_owned()]
+        } else {
+            vec![
+                "sysctl -w net.ipv4.ip_forward=1".to_owned(),
+                format!("sysctl -w net.ipv4.conf.{interface}.forwarding=1"),
+            ]
+        };
+        return finding.remedy(summary, commands);
+    }
     let summary = format!(
         "a namespace that does not forward was sent a packet for {to}: the sender's gateway is wrong"
     );
@@ -91,5 +108,5 @@ fn not_a_router(finding: Finding, to: std::net::IpAddr) -> Finding {
         format!("{ip} route get {to} # where the packet came from: which gateway?"),
         "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding".to_owned(),
     ];
-    finding.component(component).remedy(summary, commands)
+    finding.remedy(summary, commands)
 }
