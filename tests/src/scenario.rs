@@ -95,12 +95,6 @@ impl Scenario {
     }
 
     #[must_use]
-    pub const fn only_point_to_point(mut self) -> Self {
-        self.topologies = &[Topology::PointToPoint];
-        self
-    }
-
-    #[must_use]
     pub const fn only_bridge(mut self) -> Self {
         self.topologies = &[Topology::Bridge];
         self

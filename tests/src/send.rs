@@ -4,16 +4,15 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::faults::held;
+use crate::faults::{conntrack, held};
 use crate::server::SLOWNESS;
 use crate::step::{Answer, Kind, Step};
 use crate::{dns, packet, sys};
@@ -68,12 +67,7 @@ fn flushed(step: &Step, node: &str) -> Result<Answer> {
                 return Ok(());
             }
             loop {
-                let output = Command::new("conntrack")
-                    .arg("-F")
-                    .output()
-                    .context("run conntrack -F")?;
-                let said = String::from_utf8_lossy(&output.stderr);
-                ensure!(output.status.success(), "conntrack -F: {said}");
+                conntrack::forget()?;
                 if end.recv_timeout(SLOWNESS / 4) != Err(RecvTimeoutError::Timeout) {
                     return Ok(());
                 }

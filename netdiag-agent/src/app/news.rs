@@ -49,6 +49,8 @@ pub(super) struct News {
     dropped_by_rules: BTreeSet<Netns>,
     /// Ids of our own programs, which are nobody's news.
     own_programs: Vec<u32>,
+    /// Held by each question that is not answered yet.
+    open_questions: Arc<()>,
     sender: mpsc::Sender<Change>,
     receiver: mpsc::Receiver<Change>,
 }
@@ -76,6 +78,7 @@ impl News {
             asked: BTreeMap::new(),
             dropped_by_rules: BTreeSet::new(),
             own_programs,
+            open_questions: Arc::new(()),
             sender,
             receiver,
         }
@@ -144,6 +147,26 @@ impl News {
         }
     }
 
+    /// Something that an event made us ask is not answered yet.
+    pub(super) fn is_asking(&self) -> bool {
+        Arc::strong_count(&self.open_questions) > 1
+    }
+
+    /// Answers to what was asked, and other facts that wait to be read. On a node whose interfaces come and go the kernel
+    /// makes readers of interfaces wait; we wait for them no longer than `limit`.
+    pub(super) fn last_answers(&mut self, limit: Duration) -> Vec<Delta> {
+        let began = Instant::now();
+        while self.is_asking() && began.elapsed() < limit {
+            std::thread::sleep(limit / 64);
+        }
+        let waiting = std::iter::from_fn(|| self.receiver.try_recv().ok());
+        let fact = |change| match change {
+            Change::Delta(delta) => Some(delta),
+            _ => None,
+        };
+        waiting.filter_map(fact).collect()
+    }
+
     /// The last reading of the rules that dropped something since the one before.
     pub(super) fn last_rules(&mut self) -> Vec<Delta> {
         let namespaces = std::mem::take(&mut self.dropped_by_rules);
@@ -203,38 +226,59 @@ impl News {
         self.asked.insert((netns, topic.clone()), now);
         match topic {
             Topic::Listeners => {
-                self.spawn(handle, |handle| {
+                self.inquire(handle, |handle| {
                     identity::sockets::listeners(handle).map(|delta| vec![delta])
                 });
             }
-            Topic::Rules => self.spawn(handle, identity::rulesets::reading),
+            Topic::Rules => self.inquire(handle, identity::rulesets::reading),
             Topic::Holders(proto, from, to) => {
-                self.spawn(handle, move |handle| {
+                self.inquire(handle, move |handle| {
                     identity::conntrack::holders(handle, proto, from, to).map(|delta| vec![delta])
                 });
             }
             Topic::Programs(ifindex, name) => {
                 let own = self.own_programs.clone();
                 let link = [LinkRef { ifindex, name }];
-                self.spawn(handle, move |handle| {
+                self.inquire(handle, move |handle| {
                     identity::programs::foreign(handle, &link, &own)
                 });
             }
         }
     }
 
+    /// As [`Self::spawn`], of a question whose answer the trace waits for at its end.
+    fn inquire<F>(&self, handle: &NetnsHandle, read: F)
+    where
+        F: FnOnce(&NetnsHandle) -> Result<Vec<Delta>, IdentityError> + Send + 'static,
+    {
+        let tell = self.reading(handle, read);
+        let question = Arc::clone(&self.open_questions);
+        tokio::task::spawn_blocking(move || {
+            tell();
+            drop(question);
+        });
+    }
+
     fn spawn<F>(&self, handle: &NetnsHandle, read: F)
     where
         F: FnOnce(&NetnsHandle) -> Result<Vec<Delta>, IdentityError> + Send + 'static,
     {
+        tokio::task::spawn_blocking(self.reading(handle, read));
+    }
+
+    /// Reads and makes news of it.
+    fn reading<F>(&self, handle: &NetnsHandle, read: F) -> impl FnOnce() + Send + 'static
+    where
+        F: FnOnce(&NetnsHandle) -> Result<Vec<Delta>, IdentityError> + Send + 'static,
+    {
         let (handle, sender) = (handle.clone(), self.sender.clone());
-        tokio::task::spawn_blocking(move || match read(&handle) {
+        move || match read(&handle) {
             // A full queue means that the engine is behind; the next reading replaces this one.
             Ok(deltas) => deltas
                 .into_iter()
                 .for_each(|delta| drop(sender.try_send(Change::Delta(delta)))),
             Err(error) => tracing::debug!("{error}"),
-        });
+        }
     }
 
     /// Starts watching the node's interfaces, and the traced pods where somebody knows when these become others.
@@ -348,6 +392,7 @@ fn is_netfilter(reason: &str, location: &str) -> bool {
     reason == "NETFILTER_DROP"
         || location.starts_with("nft_do_chain")
         || location.starts_with("nf_hook_slow")
+        || location.starts_with("nf_queue")
 }
 
 /// A packet dropped after SNAT and before its entry got into the table: where its answers would come from, and to whom.

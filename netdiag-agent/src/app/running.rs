@@ -33,6 +33,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// How often counters are read.
 const COUNTERS: Duration = Duration::from_millis(400);
 
+/// How long the end of a trace waits for what the node was asked for.
+const LAST_ANSWERS: Duration = Duration::from_millis(320);
+
 /// What one step brought.
 pub(super) struct Step {
     /// Decided by it, in order.
@@ -194,10 +197,10 @@ impl Running {
         verdicts.extend(self.ruled()?);
         let news = self.names.as_mut().map_or_else(Vec::new, Names::waiting);
         verdicts.extend(self.learn(news)?);
-        let last_words: Vec<Delta> = self
-            .news
-            .last_rules()
+        let answers = self.news.last_answers(LAST_ANSWERS);
+        let last_words: Vec<Delta> = answers
             .into_iter()
+            .chain(self.news.last_rules())
             .chain(self.news.counters())
             .collect();
         verdicts.extend(self.feed_all(last_words.into_iter().map(Input::Inventory))?);
@@ -208,9 +211,9 @@ impl Running {
         Ok((verdicts, self.engine))
     }
 
-    /// Some flow is still undecided and may yet be.
+    /// Some flow is still undecided and may yet be, or the node has not told all it was asked for.
     pub(super) fn pending(&self) -> bool {
-        self.engine.pending(now())
+        self.engine.pending(now()) || self.news.is_asking()
     }
 
     pub(super) fn inventory(&self) -> &Inventory {

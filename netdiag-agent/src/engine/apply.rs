@@ -236,7 +236,7 @@ impl Engine {
 fn opens_flow(event: &Event, packet: &Packet) -> bool {
     let ours = match &event.detail {
         Detail::Seen(_) | Detail::Dns { .. } => true,
-        Detail::Dropped(drop) => drops::kind(drop, packet) != DropKind::Benign,
+        Detail::Dropped(drop) => !drops::kind(drop, packet).is_usual(),
         Detail::FibError(_) => is_lookup_of_sender(packet),
         _ => false,
     };

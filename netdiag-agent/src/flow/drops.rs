@@ -3,6 +3,7 @@
 //! The reason names it where the kernel has reasons; the dropping function, the packet's route and the stack do elsewhere.
 //! Symbols are those of Linux 5.10 to 7.x; a compiler may append `.part.0`, `.isra.0` or `.constprop.0`.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::place::Stage;
@@ -39,9 +40,18 @@ pub enum DropKind {
     Tunnel,
     LinkDown,
     Header,
+    /// A frame whose hardware address is another station's.
+    OtherHost,
     /// The end of a packet that was not lost: consumed, duplicated, or of a connection already over.
     Benign,
     Other,
+}
+
+impl DropKind {
+    /// Nothing that would be told of a packet by itself.
+    pub const fn is_usual(self) -> bool {
+        matches!(self, Self::Benign | Self::OtherHost)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,12 +81,13 @@ pub fn kind(drop: &Drop, packet: &Packet) -> DropKind {
         Some(reason) if reason != "NOT_SPECIFIED" => by_reason(reason, drop, packet.ttl),
         _ => by_location(drop, packet.ttl),
     };
-    // That nobody forwards or listens to a group is a node's usual state; mDNS and SSDP ask all the same.
+    // That nobody forwards or listens to a group is a node's usual state; mDNS, SSDP and DHCP ask all the same.
     let unwanted = matches!(
         kind,
         DropKind::NoRoute | DropKind::NoSocket | DropKind::Martian | DropKind::Other
     );
-    if unwanted && packet.tuple.dst.ip().is_multicast() {
+    let to = packet.tuple.dst.ip();
+    if unwanted && (to.is_multicast() || to == Ipv4Addr::BROADCAST) {
         return DropKind::Benign;
     }
     kind
@@ -112,6 +123,7 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
             DropKind::Qdisc
         }
         "DEV_READY" => DropKind::LinkDown,
+        "OTHERHOST" => DropKind::OtherHost,
         // A bridge without a port that takes it, or vxlan_xmit without an entry for the remote node.
         "NO_TX_TARGET" if freed_by.starts_with("br_") => DropKind::Bridge,
         "NO_TX_TARGET" => DropKind::Tunnel,
@@ -125,7 +137,6 @@ fn by_reason(reason: &str, drop: &Drop, ttl: u8) -> DropKind {
 /// Ends that are no losses, all seen in healthy runs or named so by the kernel.
 const BENIGN_REASONS: &[&str] = &[
     "CONSUMED",
-    "OTHERHOST",
     "QUEUE_PURGE",
     "TCP_ABORT_ON_CLOSE",
     "TCP_ABORT_ON_DATA",
@@ -148,9 +159,15 @@ const BENIGN_REASONS: &[&str] = &[
     "UNHANDLED_PROTO",
 ];
 
+/// A rule handed the packet to a queue that nobody reads, or that is full (net/netfilter/nf_queue.c).
+pub fn no_queue_took(drop: &Drop) -> bool {
+    matches!(freed_by(drop), "nf_queue" | "__nf_queue")
+}
+
 fn by_location(drop: &Drop, ttl: u8) -> DropKind {
     match freed_by(drop) {
         "nf_hook_slow" | "nf_hook_slow_list" => DropKind::Netfilter(backend(drop)),
+        _ if no_queue_took(drop) => DropKind::Netfilter(None),
         "dst_discard" | "dst_discard_out" => by_route(drop).unwrap_or(DropKind::Blackhole),
         "ip_error" | "ip6_pkt_drop" | "ip6_pkt_discard" | "ip6_pkt_prohibit" => {
             by_route(drop).unwrap_or(DropKind::NoRoute)
@@ -289,6 +306,7 @@ pub fn stage(event: &Event, drop: &Drop, kind: DropKind) -> Stage {
         | DropKind::TtlExpired
         | DropKind::TooBig => Stage::Fib,
         DropKind::Neighbour | DropKind::Qdisc | DropKind::LinkDown => Stage::Queue,
+        DropKind::OtherHost => Stage::Receive,
         DropKind::Bpf => bpf_stage(drop),
         DropKind::NoSocket
         | DropKind::Checksum

@@ -6,7 +6,7 @@ use super::comment;
 use crate::engine::Engine;
 use crate::event::{Detail, Drop, Event, HookId, Ktime, Netns, Packet, Pass, Span};
 use crate::export::words::hop_name;
-use crate::flow::drops::{self, DropKind};
+use crate::flow::drops;
 use crate::flow::{DropGroup, Flow, Spot};
 use crate::verdict::{Action, HopName, Outcome, Verdict};
 
@@ -138,7 +138,7 @@ fn of_event<'a>(engine: &'a Engine, event: &'a Event) -> Option<Shot<'a>> {
             (name, None, Some(*pass), None)
         }
         Detail::Dropped(drop) => {
-            if drops::kind(drop, packet) == DropKind::Benign {
+            if drops::kind(drop, packet).is_usual() {
                 return None;
             }
             ("drop", Some(comment::drop(drop)), None, Some(drop))
@@ -173,7 +173,7 @@ fn of_event<'a>(engine: &'a Engine, event: &'a Event) -> Option<Shot<'a>> {
 }
 
 fn of_group(group: &DropGroup) -> Option<Shot<'_>> {
-    if group.kind == DropKind::Benign {
+    if group.kind.is_usual() {
         return None;
     }
     let packet = group.packet.as_ref()?;

@@ -122,7 +122,8 @@ pub fn evaluate(ruleset: &Ruleset, hook: Hook, facts: &PacketFacts) -> Evaluatio
         .map_or(Bits::UNKNOWN, |mark| Bits::known(u128::from(mark)));
     let possible = found
         .into_iter()
-        .filter(|found| found.candidate.certain || found.mark.agrees(mark));
+        .filter(|found| found.candidate.certain || found.mark.agrees(mark))
+        .filter(|found| !facts.queued || found.candidate.fate == Fate::Handed);
     Evaluation {
         candidates: possible.map(|found| found.candidate).collect(),
     }

@@ -40,6 +40,8 @@ pub struct PacketFacts {
     pub before_nat: Option<Tuple>,
     /// Which machinery dropped it, where the kernel's stack shows: xtables, else nftables. The other let it pass.
     pub by_legacy: Option<bool>,
+    /// No rule's drop: it was to be queued for a program, and no queue took it.
+    pub queued: bool,
 }
 
 impl PacketFacts {
@@ -69,6 +71,7 @@ impl PacketFacts {
             dst_type: None,
             before_nat: None,
             by_legacy: None,
+            queued: false,
         }
     }
 

@@ -54,7 +54,9 @@ pub fn place(candidate: &Candidate) -> String {
         super::evaluate::Fate::Drop => "drops it",
         super::evaluate::Fate::Translated => "translates its source",
         super::evaluate::Fate::Spared => "lets it go untranslated",
-        super::evaluate::Fate::Handed => "hands it on, and it does not come back",
+        super::evaluate::Fate::Handed => {
+            "hands it to a program that does not take it or does not give it back"
+        }
     };
     match (candidate.rule, &candidate.element) {
         (None, _) => format!(

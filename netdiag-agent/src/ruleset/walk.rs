@@ -165,7 +165,8 @@ impl<'a, 'f> Walk<'a, 'f> {
             Target::Reject(_) => self.drop(at, Fate::Reject, taken, cursor),
             Target::Queue => {
                 flow.accepted = join(flow.accepted, Some(taken.state));
-                self.find(at, Fate::Handed, false, taken.state);
+                let certain = self.view.facts.queued && cursor.certain && taken.tri == Tri::Yes;
+                self.find(at, Fate::Handed, certain, taken.state);
                 cursor.lose(rest);
             }
             Target::Unknown(_) => {

@@ -29,7 +29,8 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
             .spot
             .netns
             .and_then(|netns| case.inventory.namespace(netns));
-        if let Some(pod) = died_in.filter(|namespace| namespace.kind == NamespaceKind::Pod) {
+        let pod = died_in.filter(|namespace| namespace.kind == NamespaceKind::Pod);
+        if let Some(pod) = pod.filter(|_| !finding.placed) {
             let name = pod.name.as_deref().unwrap_or("the pod");
             let place = format!(" (inside {name}, not on the node)");
             remediation.summary.push_str(&place);

@@ -81,7 +81,7 @@ impl<'a> Case<'a> {
     /// A drop is too fresh to tell whether the flow died of it.
     fn unsettled(&self) -> bool {
         self.flow.drops.iter().any(|group| {
-            group.kind != DropKind::Benign
+            !self.is_harmless(group)
                 && !self.survived(group)
                 && self.now < group.last.plus(self.patience(group))
         })
@@ -272,12 +272,32 @@ impl<'a> Case<'a> {
         self.owner_of(self.responder_address())
     }
 
-    /// Non-benign drops, fatal or not.
+    /// Drops that are losses, fatal or not.
     fn losses(&self) -> impl Iterator<Item = &'a DropGroup> {
         self.flow
             .drops
             .iter()
-            .filter(|group| group.kind != DropKind::Benign && !self.is_late_answer(group))
+            .filter(|group| !self.is_harmless(group) && !self.is_late_answer(group))
+    }
+
+    /// The end of a packet that was not lost, or of a copy of one.
+    fn is_harmless(&self, group: &DropGroup) -> bool {
+        match group.kind {
+            DropKind::Benign => true,
+            DropKind::OtherHost => !self.is_misaddressed(group),
+            _ => false,
+        }
+    }
+
+    /// Bridges and switches flood frames to stations they are not for. A pod's own link has no third station, and what comes
+    /// to the namespace that has the packet's destination was meant for it.
+    fn is_misaddressed(&self, group: &DropGroup) -> bool {
+        let to = group.packet.as_ref().map(|packet| packet.tuple.dst.ip());
+        let meant = || {
+            let owner = self.owner_of(to?)?;
+            Some(group.spot.netns == Some(owner.netns))
+        };
+        group.spot.hop == HopName::PodVeth && (group.spot.leg == Leg::Node || meant() == Some(true))
     }
 
     /// The asker has closed its socket, or listens with a raw one (ping) that is counted apart.
@@ -313,7 +333,7 @@ impl<'a> Case<'a> {
     /// The drop that ended the flow: nothing of its direction got further since.
     pub fn death(&self) -> Option<Death<'a>> {
         let fatal = |group: &DropGroup| {
-            group.kind != DropKind::Benign
+            !self.is_harmless(group)
                 && !self.survived(group)
                 && (self.ending || self.now >= group.last.plus(self.patience(group)))
         };

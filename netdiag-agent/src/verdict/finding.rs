@@ -19,6 +19,8 @@ pub struct Finding {
     pub suspects: Vec<Suspect>,
     pub caveats: Vec<String>,
     pub remediation: Option<Remediation>,
+    /// The remedy's commands say themselves where they run; else it is where the packet died.
+    pub placed: bool,
 }
 
 impl Finding {
@@ -34,6 +36,7 @@ impl Finding {
             suspects: Vec::new(),
             caveats: Vec::new(),
             remediation: None,
+            placed: false,
         }
     }
 
@@ -56,6 +59,19 @@ impl Finding {
             commands: commands.into_iter().collect(),
         });
         self
+    }
+
+    /// As [`Self::remedy`], with commands for more than one namespace.
+    #[must_use]
+    pub fn remedy_placed(
+        self,
+        summary: impl Into<String>,
+        commands: impl IntoIterator<Item = String>,
+    ) -> Self {
+        Self {
+            placed: true,
+            ..self.remedy(summary, commands)
+        }
     }
 
     #[must_use]

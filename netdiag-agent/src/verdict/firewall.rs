@@ -12,7 +12,7 @@ use super::finding::Finding;
 use super::rule_component::component;
 use super::types::{Component, Confidence, HopName, Remediation};
 use crate::event::{NfFamily, Refusal, Refuser};
-use crate::flow::drops::{Backend, DropKind};
+use crate::flow::drops::{Backend, DropKind, no_queue_took};
 use crate::flow::place::Stage;
 use crate::flow::record::DropGroup;
 use crate::inventory::Rules;
@@ -66,6 +66,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         .and_then(|hook| packet::facts(case, group, hook))
         .map(|facts| PacketFacts {
             by_legacy: backend.map(|backend| backend == Backend::Legacy),
+            queued: no_queue_took(&group.drop),
             ..facts
         });
     let candidates = match (rules, hook, &facts) {

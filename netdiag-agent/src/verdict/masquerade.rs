@@ -82,6 +82,14 @@ impl<'a> Masquerade<'a> {
         }
     }
 
+    /// kube-proxy may have done it, on purpose: of a Service asked for under an address from outside the cluster, the answer
+    /// has to pass the node again.
+    pub fn is_of_service(&self) -> bool {
+        let mut rules = self.translation.translating.iter();
+        self.facts.ct.status.is_some_and(|status| status != 0)
+            && rules.any(|rule| owner(rule, self.ruleset) == Owner::KubeProxy)
+    }
+
     /// The one rule that certainly translates it.
     pub fn due(&self) -> Option<Named> {
         let rule = self.translation.translating.first()?;

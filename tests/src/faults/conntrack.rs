@@ -67,9 +67,22 @@ pub fn full_table(case: &Case) -> Result<()> {
     case.node.netns.within(|| fill(case, limit))
 }
 
+/// `NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_NEW`, `IPCTNL_MSG_CT_DELETE`.
 const NEW_CONNECTION: u16 = 1 << 8;
+const DELETE_CONNECTIONS: u16 = 1 << 8 | 2;
 /// Bytes per request; the kernel takes as many messages as fit.
 const BATCH: usize = 100_000;
+
+/// Makes the namespace of this thread forget all connections. What `conntrack -F` asks of the kernel, without a program
+/// that a busy machine starts seconds late.
+pub fn forget() -> Result<()> {
+    let socket = netlink::open(NETLINK_NETFILTER)?;
+    // A deletion that names no tuple, of any family.
+    let body = [libc::AF_UNSPEC as u8, 0, 0, 0];
+    let flags = flag::REQUEST | flag::ACKNOWLEDGE;
+    netlink::send(&socket, &netlink::message(DELETE_CONNECTIONS, flags, &body))?;
+    netlink::acknowledged(&socket).context("forget all connections")
+}
 
 /// Adds assured connections between two strangers until no more fit.
 fn fill(case: &Case, limit: u32) -> Result<()> {

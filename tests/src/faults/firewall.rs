@@ -23,6 +23,17 @@ pub fn forward_rule(case: &Case) -> Result<()> {
     )
 }
 
+/// Handed to a program that does not run.
+pub fn queue(case: &Case) -> Result<()> {
+    on_node(
+        case,
+        &format!(
+            "-I FORWARD -p tcp --dport {} -j NFQUEUE --queue-num 7",
+            broken::TCP
+        ),
+    )
+}
+
 /// Drops what has no ports: all fragments but the first, before conntrack puts them together.
 pub fn late_fragments(case: &Case) -> Result<()> {
     let table = "table ip odd { chain early { type filter hook prerouting priority -450; ip frag-off & 0x1fff != 0 counter drop; }\n}\n";

@@ -13,11 +13,12 @@ use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::node::Node;
+use crate::server::SLOWNESS;
 use crate::step::Answer;
 use crate::sys;
 
 /// Longer than the slow server takes.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(SLOWNESS.as_secs() + 1);
 /// What the holder says when its question has arrived.
 const ASKED: &[u8; 1] = b"?";
 const PAUSE: Duration = Duration::from_millis(10);

@@ -134,6 +134,47 @@ pub fn uplink_down(case: &Case) -> Result<()> {
     next.sh("ip link set lan0 down").map(drop)
 }
 
+/// A hardware address nobody has.
+const NOBODY: &str = "02:00:00:00:00:98";
+
+/// The pod reaches the broken address by a gateway whose hardware address it takes for another.
+pub fn wrong_gateway(case: &Case) -> Result<()> {
+    let interface = &case.node.plan.names.pod_interface;
+    let (flag, gateway) = match case.family {
+        Family::V4 => ("", "169.254.77.7"),
+        Family::V6 => ("-6", "fe80::7777"),
+    };
+    let pod = case.node.pod();
+    pod.sh(&format!(
+        "ip {flag} neigh replace {gateway} lladdr {NOBODY} dev {interface} nud permanent"
+    ))?;
+    let broken = case.broken();
+    pod.sh(&format!(
+        "ip {flag} route add {broken} via {gateway} dev {interface} onlink"
+    ))
+    .map(drop)
+}
+
+/// The node takes a pod's hardware address for another.
+fn wrong_pod(case: &Case, pod: usize) -> Result<()> {
+    let (address, veth) = (case.addresses().pod[pod], &case.node.plan.names.veths[pod]);
+    case.node
+        .run(&format!(
+            "ip neigh replace {address} lladdr {NOBODY} dev {veth} nud permanent"
+        ))
+        .map(drop)
+}
+
+/// As asked for by the traced pod.
+pub fn wrong_responder(case: &Case) -> Result<()> {
+    wrong_pod(case, 1)
+}
+
+/// The traced pod itself: no answer reaches it.
+pub fn wrong_initiator(case: &Case) -> Result<()> {
+    wrong_pod(case, 0)
+}
+
 /// The second pod's interface is down, and the node need not ask for its address.
 pub fn pod_down(case: &Case) -> Result<()> {
     let names = &case.node.plan.names;

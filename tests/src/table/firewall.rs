@@ -194,6 +194,12 @@ pub const SCENARIOS: &[Scenario] = &[
         pod_to_pod,
     ),
     Scenario::new(
+        "queue_unread",
+        "FORWARD hands tcp/8081 to a queue that nobody reads",
+        firewall::queue,
+        queue,
+    ),
+    Scenario::new(
         "ingress_rule",
         "FORWARD drops tcp/8081 that comes in",
         ingress_rule,
@@ -224,6 +230,11 @@ fn bridge_input(place: &Place) -> Vec<Attempt> {
     ]);
     let attempt = Attempt::new(step(Kind::Tcp, place.broken()), &[Answer::Timeout], expect);
     controls::beside(place, vec![attempt])
+}
+
+/// Nobody gets it, so nobody can let it pass.
+fn queue(place: &Place) -> Vec<Attempt> {
+    external(place, SILENCE, Expect::firewall(FORWARD).component(RULE))
 }
 
 fn two_tables(place: &Place) -> Vec<Attempt> {

@@ -15,7 +15,7 @@ pub const SCENARIOS: &[Scenario] = &[
         kube::calico,
         calico,
     )
-    .only_point_to_point(),
+    .only_ptp(),
     Scenario::new(
         "netpol_kube_router",
         "a policy of kube-router forbids tcp/8081",

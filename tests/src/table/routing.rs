@@ -104,6 +104,29 @@ pub const SCENARIOS: &[Scenario] = &[
         neighbour,
     ),
     Scenario::new(
+        "neigh_wrong_gateway",
+        "the pod has a wrong hardware address for the gateway to the second address",
+        routing::wrong_gateway,
+        wrong_gateway,
+    )
+    .only_ptp(),
+    Scenario::new(
+        "neigh_wrong_responder",
+        "the node has a wrong hardware address for the second pod",
+        routing::wrong_responder,
+        wrong_responder,
+    )
+    .only_ptp(),
+    Scenario::new(
+        "neigh_wrong_initiator",
+        "the node has a wrong hardware address for the pod",
+        routing::wrong_initiator,
+        wrong_initiator,
+    )
+    // In IPv6 the pod's own question for its gateway's address stays unanswered as well, and it sends nothing.
+    .only_v4()
+    .only_ptp(),
+    Scenario::new(
         "no_answer",
         "the external host drops tcp/8081 in silence",
         firewall::external_silence,
@@ -287,6 +310,33 @@ fn neighbour(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["NEIGH_FAILED"], &["NF_POSTROUTING", "NIC_EGRESS"]);
     let answers = &[Answer::Unreachable, Answer::Timeout];
     controls::beside(place, vec![Attempt::new(step, answers, expect)])
+}
+
+/// Where frames for other stations have no reason of their own, nothing tells them from other drops.
+const NO_OTHERHOST: Weaker = (Lack::Reason("OTHERHOST"), |expect| {
+    expect.causes = &["UNKNOWN"];
+    expect.confidences = &["UNKNOWN"];
+});
+
+fn wrong_gateway(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["NEIGH_FAILED"], &["POD_VETH"]).weaker(&[NO_OTHERHOST]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.broken()), &[Answer::Timeout], expect);
+    controls::beside(place, vec![attempt])
+}
+
+fn wrong_responder(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["NEIGH_FAILED"], &["POD_VETH"]).weaker(&[NO_OTHERHOST]);
+    let attempt = Attempt::new(step(Kind::Tcp, place.local()), &[Answer::Timeout], expect);
+    [vec![attempt], controls::external(place)].concat()
+}
+
+fn wrong_initiator(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::reply_lost(&["NEIGH_FAILED"], &["POD_VETH"]).weaker(&[NO_OTHERHOST]);
+    vec![Attempt::new(
+        step(Kind::Tcp, place.healthy()),
+        &[Answer::Timeout],
+        expect,
+    )]
 }
 
 fn no_answer(place: &Place) -> Vec<Attempt> {

@@ -73,7 +73,7 @@ pub const SCENARIOS: &[Scenario] = &[
         kube::calico,
         forbidden,
     )
-    .only_point_to_point()
+    .only_ptp()
     .within(policed),
 ];
 

@@ -1,6 +1,6 @@
 //! `LISTEN_OVERFLOW`: the listener's accept queue is full.
 
-use super::{Page, Rule, death};
+use super::{Page, Rule, death, inside};
 use crate::flow::drops::DropKind;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
@@ -60,12 +60,11 @@ impl Rule for ListenOverflow {
         };
         finding = finding.component(component);
         let summary = format!("the accept queue of {socket} is full: its program does not accept");
-        Some(finding.remedy(
-            summary,
-            [
-                format!("ss -ltnp sport = :{port}"),
-                "sysctl net.core.somaxconn".to_owned(),
-            ],
-        ))
+        let look = [
+            format!("ss -ltnp sport = :{port}"),
+            "sysctl net.core.somaxconn".to_owned(),
+        ];
+        let look = look.map(|command| inside(case.responder(), &command));
+        Some(finding.remedy_placed(summary, look))
     }
 }

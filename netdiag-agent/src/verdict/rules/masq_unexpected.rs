@@ -42,6 +42,10 @@ impl Rule for MasqUnexpected {
         if asked.is_some_and(|owner| owner.kind == NamespaceKind::Node) {
             return None;
         }
+        let masquerade = Masquerade::of(case);
+        if masquerade.as_ref().is_some_and(Masquerade::is_of_service) {
+            return None;
+        }
         let to = case.responder_address();
         let caveat = match case.responder() {
             Some(responder)
@@ -62,7 +66,7 @@ impl Rule for MasqUnexpected {
             }
             Some(_) => return None,
         };
-        let rule = Masquerade::of(case).and_then(|masquerade| masquerade.translated());
+        let rule = masquerade.and_then(|masquerade| masquerade.translated());
         let tool = if before.is_ipv6() {
             "ip6tables"
         } else {

@@ -1,6 +1,6 @@
 //! `PORT_NOT_LISTENING`: nothing listens at the port, on this node.
 
-use super::{Page, Rule, unexplained_at_socket};
+use super::{Page, Rule, inside, unexplained_at_socket};
 use crate::event::{Netns, Proto};
 use crate::flow::drops::DropKind;
 use crate::verdict::case::{Case, Death};
@@ -77,16 +77,17 @@ impl Rule for PortNotListening {
         if let Some(error) = case.icmp_refusal() {
             finding = finding.evidence("tp_btf:icmp_send", Some(error.count), "port unreachable");
         }
-        let where_ = netns
-            .and_then(|netns| case.inventory.namespace(netns))
+        let namespace = netns.and_then(|netns| case.inventory.namespace(netns));
+        let where_ = namespace
             .and_then(|namespace| namespace.name.clone())
             .map_or_else(|| "on the node".to_owned(), |name| format!("in {name}"));
         let flag = if proto == Proto::UDP { "u" } else { "t" };
         let summary = format!("nothing listens on {proto} {socket} {where_}{known}");
+        let look = inside(namespace, &format!("ss -l{flag}np"));
         Some(
             finding
                 .component(component)
-                .remedy(summary, [format!("ss -l{flag}np # {where_}")]),
+                .remedy_placed(summary, [format!("{look} # {where_}")]),
         )
     }
 }

@@ -11,6 +11,19 @@ use crate::verdict::types::{Cause, Confidence, Outcome};
 #[derive(Debug)]
 pub struct Unknown;
 
+/// Where to look, for reasons of the kernel that are no cause of their own.
+struct Hint {
+    reason: &'static str,
+    meaning: &'static str,
+    commands: [&'static str; 3],
+}
+
+const HINTS: &[Hint] = &[Hint {
+    reason: "XFRM_POLICY",
+    meaning: "an IPsec policy blocks it, or asks for a protection the packet did not have",
+    commands: ["ip xfrm policy", "ip xfrm state", "cat /proc/net/xfrm_stat"],
+}];
+
 impl Rule for Unknown {
     fn cause(&self) -> Cause {
         Cause("UNKNOWN")
@@ -37,10 +50,15 @@ impl Rule for Unknown {
                 confidence: Confidence::Unknown,
                 ..death(self.cause(), found)
             };
-            return Some(finding.remedy(
-                format!("dropped in {location}: no rule of netdiag knows this loss yet"),
-                [],
-            ));
+            let reason = found.group.drop.reason.as_deref().unwrap_or_default();
+            let hint = HINTS.iter().find(|hint| hint.reason == reason);
+            return Some(match hint {
+                Some(hint) => finding.remedy(hint.meaning, hint.commands.map(str::to_owned)),
+                None => finding.remedy(
+                    format!("dropped in {location}: no rule of netdiag knows this loss yet"),
+                    [],
+                ),
+            });
         }
         if !case.deadline_passed()
             || case.answered()
