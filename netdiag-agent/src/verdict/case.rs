@@ -240,6 +240,13 @@ impl<'a> Case<'a> {
             .any(|sighting| sighting.is_with_initiator(pod))
     }
 
+    /// A connection that is older than the trace has sent again and again since, and nobody was heard.
+    pub fn fell_silent(&self) -> bool {
+        let tcp = &self.flow.tcp;
+        let heard = self.flow.of(Direction::Reply).next().is_some();
+        tcp.syn.is_none() && tcp.resent >= STUBBORN && !heard
+    }
+
     pub fn established(&self) -> bool {
         self.flow.is_tcp() && self.flow.tcp.established.is_some()
     }
@@ -422,15 +429,17 @@ impl<'a> Case<'a> {
     pub fn rejected(&self, group: &DropGroup) -> bool {
         let near = |at: Ktime| at.plus(GRACE) >= group.first && group.last.plus(GRACE) >= at;
         let here = |netns| netns == group.spot.netns;
-        self.flow
-            .errors
+        self.flow.errors.iter().any(|error| {
+            // A redirect, say, is no refusal.
+            is_refusal(error)
+                && error.about == group.direction
+                && near(error.first)
+                && here(error.netns)
+        }) || self
+            .flow
+            .resets
             .iter()
-            .any(|error| error.about == group.direction && near(error.first) && here(error.netns))
-            || self
-                .flow
-                .resets
-                .iter()
-                .any(|reset| reset.direction != group.direction && near(reset.first))
+            .any(|reset| reset.direction != group.direction && near(reset.first))
     }
 
     /// A request was seen on its way out of this node, as it is or wrapped up for another node.

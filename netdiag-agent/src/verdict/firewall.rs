@@ -92,13 +92,12 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<Dropped<'a>> {
         ([only], Some(rules)) => only.moved(&rules.before.ruleset, &rules.after.ruleset),
         _ => None,
     };
-    // What a REJECT in OUTPUT sends back passes no hook of ours: there the rule tells.
-    let by_rule = matches!(candidates.as_slice(), [only] if only.fate == Fate::Reject);
-    let verdict = if by_rule || case.rejected(group) {
-        "REJECT"
-    } else {
-        "DROP"
+    // The rule tells best: what a REJECT in OUTPUT sends back passes no hook of ours.
+    let rejected = match candidates.as_slice() {
+        [only] if only.fate != Fate::Handed => only.fate == Fate::Reject,
+        _ => case.rejected(group),
     };
+    let verdict = if rejected { "REJECT" } else { "DROP" };
     Some(Dropped {
         death,
         hook,

@@ -171,3 +171,24 @@ fn a_drop_just_before_the_deadline_does_not_unsay_the_death() {
         assert_eq!(verdict.outcome, Outcome::DroppedHere, "{verdicts:#?}");
     }
 }
+
+/// What a switch floods to a machine it is not for says nothing of the flow; what a pod sends to nobody does.
+#[test]
+fn a_frame_for_another_station_is_a_death_only_on_the_pods_own_link() {
+    let unanswered = || Story::new().syn_at_pod().syn_at_uplink();
+    let without = run(&unanswered(), Span::millis(3500));
+    let copy = unanswered().dropped(true, "OTHERHOST", "ip_rcv_core", &[]);
+    let with = run(&copy, Span::millis(3500));
+    let said = |verdicts: &[_]| (last(verdicts).outcome, last(verdicts).cause);
+    assert_ne!(said(&with).0, Outcome::ReplyLost);
+    assert_eq!(said(&without).0, Outcome::LeftNodeNoAnswer);
+
+    let astray = Story::new()
+        .syn_at_pod()
+        .dropped(false, "OTHERHOST", "ip_rcv_core", &[]);
+    let verdicts = run(&astray, Span::millis(400));
+    let verdict = last(&verdicts);
+    assert_eq!(verdict.outcome, Outcome::DroppedHere);
+    assert_eq!(verdict.cause.map(|cause| cause.0), Some("NEIGH_FAILED"));
+    assert!(actions(verdict).contains(&(HopName::PodVeth, Action::Dropped, false)));
+}

@@ -230,6 +230,7 @@ impl Packet {
             bridged: false,
             bridge_in: Interface::None,
             bridge_out: Interface::None,
+            queued: false,
             mark: None,
             mark_before: Some(mark),
             ct: CtFacts {

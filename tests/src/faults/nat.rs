@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 
 use super::held::{self, Held};
-use super::{Case, at, broken};
+use super::{Case, at, broken, firewall};
 use crate::plan::Topology;
 use crate::server::{Server, port};
 use crate::topology::{nft_tool, service_port};
@@ -107,6 +107,21 @@ pub fn old_slow_connection(case: &Case) -> Result<()> {
             busy: false,
         },
     )
+}
+
+/// The traced pod has had a connection for a while when the far end falls silent.
+pub fn old_silent_connection(case: &Case) -> Result<()> {
+    let from = at(case.addresses().pod[0], 0);
+    held::hold(
+        case.node,
+        Held {
+            pod: 0,
+            from,
+            to: at(case.healthy(), broken::TCP),
+            busy: false,
+        },
+    )?;
+    firewall::external_silence(case)
 }
 
 /// The traced pod's TCP to the external host is translated without connection tracking, address for address, as an

@@ -15,14 +15,16 @@ pub const UNKNOWN_PORT: u16 = 5432;
 /// Neither defines it.
 pub const UNDEFINED_PORT: u16 = 8881;
 
-/// Mode iptables, sending the Service to this port of the second pod.
+/// Mode iptables, sending the Service to this port of the second pod. The stranger's address is its load balancer's.
 fn iptables(case: &Case, target: u16) -> Result<()> {
     let (vip, backend) = ends(case, target);
     let host = |address: IpAddr| format!("{address}/{}", case.family.bits());
     let (vip, pod) = (host(vip), host(backend.ip()));
+    let outer = host(case.addresses().stranger);
     let script = format!(
         "\
 *nat
+:KUBE-EXT-W2MG5QGTIKJQQCFN - [0:0]
 :KUBE-MARK-MASQ - [0:0]
 :KUBE-NODEPORTS - [0:0]
 :KUBE-POSTROUTING - [0:0]
@@ -32,6 +34,8 @@ fn iptables(case: &Case, target: u16) -> Result<()> {
 -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
 -A OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
 -A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING
+-A KUBE-EXT-W2MG5QGTIKJQQCFN -m comment --comment \"masquerade traffic for shop/web:http external destinations\" -j KUBE-MARK-MASQ
+-A KUBE-EXT-W2MG5QGTIKJQQCFN -j KUBE-SVC-W2MG5QGTIKJQQCFN
 -A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
 -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
 -A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
@@ -39,6 +43,7 @@ fn iptables(case: &Case, target: u16) -> Result<()> {
 -A KUBE-SEP-4EWGBKGQZGMKMJPJ -s {pod} -m comment --comment \"shop/web:http\" -j KUBE-MARK-MASQ
 -A KUBE-SEP-4EWGBKGQZGMKMJPJ -p tcp -m comment --comment \"shop/web:http\" -m tcp -j DNAT --to-destination {backend}
 -A KUBE-SERVICES -d {vip} -p tcp -m comment --comment \"shop/web:http cluster IP\" -m tcp --dport {PORT} -j KUBE-SVC-W2MG5QGTIKJQQCFN
+-A KUBE-SERVICES -d {outer} -p tcp -m comment --comment \"shop/web:http loadbalancer IP\" -m tcp --dport {PORT} -j KUBE-EXT-W2MG5QGTIKJQQCFN
 -A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
 -A KUBE-SVC-W2MG5QGTIKJQQCFN -m comment --comment \"shop/web:http\" -j KUBE-SEP-4EWGBKGQZGMKMJPJ
 COMMIT

@@ -3,7 +3,7 @@
 use super::conntrack;
 use super::controls::{self, step};
 use crate::faults::nat::{self, SAME_PORT};
-use crate::faults::{Place, at, overlay};
+use crate::faults::{Place, at, broken, overlay};
 use crate::scenario::{Attempt, Expect, Scenario, Select};
 use crate::server::port;
 use crate::step::{Answer, Kind, Step};
@@ -52,6 +52,12 @@ pub const SCENARIOS: &[Scenario] = &[
         "the node forgets a connection that is older than the trace",
         nat::old_slow_connection,
         older_lost,
+    ),
+    Scenario::new(
+        "older_than_trace_silent",
+        "the far end of a connection that is older than the trace falls silent",
+        nat::old_silent_connection,
+        older_silent,
     ),
     Scenario::new(
         "stateless_nat",
@@ -131,6 +137,15 @@ fn older(place: &Place) -> Vec<Attempt> {
     let step = Step::new(Kind::Held, vip).from(place.addresses().pod[0]);
     let attempt = Attempt::new(step, &[Answer::Ok], Expect::delivered().present(&["nat"]));
     [vec![attempt], controls::external(place)].concat()
+}
+
+fn older_silent(place: &Place) -> Vec<Attempt> {
+    let step =
+        Step::new(Kind::Held, at(place.healthy(), broken::TCP)).from(place.addresses().pod[0]);
+    vec![
+        Attempt::new(step, &[Answer::Timeout], Expect::no_answer(&["NO_ANSWER"])),
+        controls::tcp(place.healthy()),
+    ]
 }
 
 fn older_lost(place: &Place) -> Vec<Attempt> {

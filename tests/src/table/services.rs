@@ -164,13 +164,20 @@ fn named(place: &Place) -> Vec<Attempt> {
         ("/destination/labels", r#"["app=web"]"#),
     ]);
     let service = Attempt::new(vip(place, proxy::PORT), &[Answer::Ok], through);
+    // kube-proxy masquerades it, as the load balancer's clients are elsewhere.
+    let balanced = at(place.addresses().stranger, proxy::PORT);
+    let balanced = Attempt::new(
+        Step::new(Kind::Tcp, balanced),
+        &[Answer::Ok],
+        Expect::delivered().present(&["nat"]),
+    );
     let outside = Expect::delivered().says(CLIENT);
     let outside = Attempt::new(
         Step::new(Kind::Tcp, at(place.healthy(), port::TCP[2])),
         &[Answer::Ok],
         outside,
     );
-    controls::beside(place, vec![service, outside])
+    controls::beside(place, vec![service, balanced, outside])
 }
 
 /// What is not translated goes out by the uplink, where nobody has the address.

@@ -194,3 +194,20 @@ fn nat_chains_see_new_connections_only() {
         Evaluation::default()
     );
 }
+
+#[test]
+fn only_a_rule_that_queues_can_lose_a_packet_to_a_queue() {
+    let filter = saved(
+        "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p udp -j NFQUEUE --queue-num 3\n-A FORWARD -p tcp -m tcp --dport 8080 -j NFQUEUE --queue-num 7\n-A FORWARD -j DROP\nCOMMIT\n",
+        Backend::IptablesNft,
+    );
+    let facts = syn("10.0.0.1:40000", "10.0.0.2:8080");
+    let dropped = evaluate(&filter, Hook::Forward, &facts);
+    assert_eq!(dropped.proven(), None, "a program may have dropped it");
+    let facts = PacketFacts {
+        queued: true,
+        ..facts
+    };
+    let found = proven(&filter, Hook::Forward, &facts);
+    assert_eq!(command(&found), "iptables -D FORWARD 2");
+}

@@ -1,6 +1,8 @@
 //! `LINK_DOWN`: the interface the packet should leave by is down.
 
-use super::{Page, Rule, death};
+use std::fmt::Write as _;
+
+use super::{Page, Rule, death, inside};
 use crate::event::IfIndex;
 use crate::flow::drops::DropKind;
 use crate::inventory::Link;
@@ -56,20 +58,26 @@ impl Rule for LinkDown {
                 format!("{device} is down or has no carrier"),
             );
         }
-        let commands = [
-            format!("ip -d link show {device}"),
-            format!("ip link set {device} up"),
+        let place = |netns| case.inventory.namespace(netns);
+        let here = found.group.spot.netns.and_then(place);
+        let mut commands = vec![
+            inside(here, &format!("ip -d link show {device}")),
+            inside(here, &format!("ip link set {device} up")),
         ];
+        let mut summary = format!("{device} is down or has no carrier");
         // A veth whose own end is up has lost its carrier by the other.
-        let other = link
-            .filter(|link| Some(link.netns) != case.inventory.node_netns())
+        let peer = link
             .and_then(|link| link.peer)
-            .and_then(|(netns, ifindex)| case.inventory.link(netns, ifindex))
-            .map_or_else(String::new, |peer| {
-                format!("; its other end is {} of the node", peer.name)
-            });
-        let summary = format!("{device} is down or has no carrier{other}");
-        Some(finding.remedy(summary, commands))
+            .and_then(|(netns, ifindex)| case.inventory.link(netns, ifindex));
+        if let Some(peer) = peer {
+            let there = place(peer.netns);
+            let of = there
+                .and_then(|namespace| namespace.name.as_deref())
+                .unwrap_or("the node");
+            let _ = write!(summary, "; its other end is {} of {of}", peer.name);
+            commands.push(inside(there, &format!("ip link set {} up", peer.name)));
+        }
+        Some(finding.remedy_placed(summary, commands))
     }
 }
 

@@ -51,7 +51,7 @@ impl Rule for NoAnswer {
         let summary = format!(
             "left this node as {} after {} attempt(s), nothing came back in {} s: look beyond this node",
             spell(seen_as),
-            case.flow.syn_count().max(1),
+            case.flow.syn_count().max(case.flow.tcp.resent).max(1),
             case.no_answer.as_millis() as f64 / 1000.0,
         );
         let destination = case.responder_address();
@@ -78,7 +78,7 @@ pub(super) fn unanswered(case: &Case<'_>) -> bool {
     expects_answer
         && silent
         && case.left_node()
-        && !case.established()
+        && (!case.established() || case.fell_silent())
         && case.deadline_passed()
         && !refused()
 }
