@@ -193,11 +193,13 @@ fn in_both_words(netns: &NetnsHandle) -> (Vec<Table>, Vec<Table>) {
     (theirs.tables, ours.tables)
 }
 
-/// Masks in front of ranges, keys of several parts, ranges within them, fields read at once, other versions.
+/// Masks in front of ranges, keys of several parts, ranges within them, fields read at once, other versions. What is
+/// in the chain `asked` nft alone can say; in another, no rule of that one would be compared.
 const MORE: &str = "table inet more {
 set marks { type mark; flags interval; elements = { 0x1-0x3, 0x10 } }
 set nets { type ipv4_addr . inet_service; flags interval; elements = { 10.0.0.1-10.0.0.9 . 80-90, 10.1.0.0/16 . 443 } }
 set seen { type ipv4_addr; flags dynamic,timeout; size 100; }
+set pairs { type ipv4_addr . inet_service; flags dynamic; size 100; }
 set sixes { type ipv6_addr; flags interval; elements = { fd00::/8, ::1 } }
 map ports { type inet_service : verdict; elements = { 80 comment \"web\" : drop, * : accept } }
 chain c {
@@ -211,16 +213,22 @@ ip6 saddr @sixes ip6 hoplimit < 3 drop
 ip6 nexthdr tcp drop
 icmpv6 type { echo-request, nd-neighbor-solicit } accept
 tcp dport vmap @ports
-add @seen { ip saddr limit rate over 1/minute burst 5 packets } drop
-update @seen { ip saddr timeout 90s counter } drop
 update @seen { ip saddr } drop
 limit rate over 10 mbytes/second burst 5 kbytes drop
+limit rate 1500 bytes/second burst 2 mbytes drop
+limit rate 1500 bytes/second drop
 limit rate 3/second accept
 meta mark set meta mark or 0x4
 meta mark set ct mark
 iifname . oifname { \"a\" . \"b\" } drop
 ct state vmap { established : accept, related : accept, invalid : drop }
 udp dport != { 53, 67-68 } limit rate over 10/minute burst 3 packets drop
+}
+chain asked {
+add @seen { ip saddr limit rate over 1/minute burst 5 packets } drop
+update @seen { ip saddr timeout 90s counter } drop
+add @pairs { ip saddr . 80 }
+update @pairs { 192.0.2.1 . tcp dport }
 }
 chain n {
 type nat hook postrouting priority 100; policy accept;

@@ -81,6 +81,10 @@ fn limits_and_what_sets_do_for_each_element_read_as_nft_prints_them() {
             "limit rate over 10 mbytes/second burst 5 kbytes",
         ),
         (
+            r#"{"limit": {"rate": 1500, "burst": 0, "per": "second", "rate_unit": "bytes", "burst_unit": "bytes"}}"#.to_owned(),
+            "limit rate 1500 bytes/second",
+        ),
+        (
             r#"{"limit": {"rate": 3, "burst": 7, "per": "second"}}"#.to_owned(),
             "limit rate 3/second burst 7 packets",
         ),

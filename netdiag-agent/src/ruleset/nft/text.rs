@@ -253,9 +253,11 @@ fn limit(body: &Value) -> Option<String> {
     };
     let unit = body.get("rate_unit");
     let unit = unit.map(|unit| format!(" {}", expr(unit)));
-    // The burst of packets that nft takes for granted, and does not print.
+    // Of packets nft takes a burst of 5 for granted, of bytes none, and does not print it.
     let burst = match (body.get("burst"), body.get("burst_unit")) {
-        (Some(burst), Some(unit)) => format!(" burst {} {}", expr(burst), expr(unit)),
+        (Some(burst), Some(unit)) if burst.as_u64() != Some(0) => {
+            format!(" burst {} {}", expr(burst), expr(unit))
+        }
         (Some(burst), None) if unit.is_none() && burst.as_u64() != Some(5) => {
             format!(" burst {} packets", expr(burst))
         }

@@ -7,7 +7,7 @@ use super::{Page, Rule, ip};
 use crate::flow::Flow;
 use crate::flow::place::Leg;
 use crate::flow::record::{Direction, Sighting};
-use crate::inventory::NamespaceKind;
+use crate::inventory::{MasqueradeConfig, NamespaceKind};
 use crate::ruleset::Owner;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
@@ -40,59 +40,48 @@ impl Rule for MasqMissing {
         }
         let left = untranslated(case.flow)?;
         let to = case.responder_address();
-        let peers: Vec<_> = case
-            .others
-            .iter()
-            .filter(|other| is_peer(case, other, left, to))
-            .collect();
-        let translated = peers.iter().filter(|peer| is_translated(peer)).count();
-        let alike = translated > 0 && translated == peers.len();
+        let translated = translated_peers(case, left, to);
         let masquerade = Masquerade::of(case);
         let spared = masquerade.as_ref().and_then(Masquerade::spared);
         let due = masquerade.as_ref().and_then(Masquerade::due);
-        let against_config = spared.as_ref().is_some_and(|rule| {
-            let config = case.inventory.masquerade_config();
-            rule.owner == Owner::IpMasqAgent && config.is_some_and(|config| !config.exempts(to))
-        });
+        let config = spared
+            .as_ref()
+            .and_then(|rule| contradicting(case, rule, to));
         let uplink = left.ifname.as_deref().unwrap_or("the uplink");
         let mut finding = match (&spared, &due) {
-            (Some(rule), _) if alike || against_config => by_rule(self.cause(), rule),
+            (Some(rule), _) if translated.is_some() || config.is_some() => {
+                by_rule(self.cause(), rule)
+            }
             (None, Some(rule)) => by_rule(self.cause(), rule),
-            _ if alike => by_peers(self.cause(), uplink),
+            _ if translated.is_some() => by_peers(self.cause(), uplink),
             _ => return None,
         };
-        if alike {
-            finding = finding.evidence(
-                "conntrack",
-                None,
-                format!("{translated} other connection(s) of pods left by {uplink} translated, none untranslated"),
+        if let Some(count) = translated {
+            let said = format!(
+                "{count} other connection(s) of pods left by {uplink} translated, none untranslated"
             );
+            finding = finding.evidence("conntrack", None, said);
         }
-        if against_config && let Some(config) = case.inventory.masquerade_config() {
-            finding = finding.evidence(
-                "ip_masq_agent",
-                None,
-                format!(
-                    "{} does not name {to} among nonMasqueradeCIDRs",
-                    config.file
-                ),
+        if let Some(config) = config {
+            let said = format!(
+                "{} does not name {to} among nonMasqueradeCIDRs",
+                config.file
             );
+            finding = finding.evidence("ip_masq_agent", None, said);
         }
         let source = case.flow.tuple.src.ip();
         if spared.is_none() && due.is_none() {
-            finding = finding.suspect("masquerade_exemption", format!("a rule lets {to} out of {uplink} before MASQUERADE or SNAT; the nat table's counters decide"));
-        }
-        finding = finding
-            .suspect(
-                "return_route",
-                format!(
-                    "if {to} is exempt on purpose, the other side needs a route back to {source}"
-                ),
-            )
-            .suspect(
-                "dead_peer",
-                format!("{to} may be down; a trace or capture there decides"),
+            let why = format!(
+                "a rule lets {to} out of {uplink} before MASQUERADE or SNAT; the nat table's counters decide"
             );
+            finding = finding.suspect("masquerade_exemption", why);
+        }
+        let route =
+            format!("if {to} is exempt on purpose, the other side needs a route back to {source}");
+        let dead = format!("{to} may be down; a trace or capture there decides");
+        let finding = finding
+            .suspect("return_route", route)
+            .suspect("dead_peer", dead);
         let left = format!("{source} left by {uplink} untranslated towards {to}");
         Some(remedy(
             finding,
@@ -102,6 +91,25 @@ impl Rule for MasqMissing {
             (source, to),
         ))
     }
+}
+
+/// How many other connections say that SNAT is due: all that there are, and at least one.
+fn translated_peers(case: &Case<'_>, left: &Sighting, to: IpAddr) -> Option<usize> {
+    let others = case.others.iter();
+    let peers: Vec<_> = others
+        .filter(|other| is_peer(case, other, left, to))
+        .collect();
+    let all = peers.iter().all(|peer| is_translated(peer));
+    (all && !peers.is_empty()).then_some(peers.len())
+}
+
+/// The configuration of ip-masq-agent, where its own rule spares what that does not exempt.
+fn contradicting(case: &Case<'_>, spared: &Named, to: IpAddr) -> Option<MasqueradeConfig> {
+    if spared.owner != Owner::IpMasqAgent {
+        return None;
+    }
+    let config = case.inventory.masquerade_config()?;
+    (!config.exempts(to)).then_some(config)
 }
 
 fn by_rule(cause: Cause, rule: &Named) -> Finding {

@@ -78,14 +78,27 @@ fn limit(body: Attributes<'_>) -> Option<Value> {
         604_800 => "week",
         _ => return None,
     };
-    let mut limit = json!({"rate": body.number(1)?, "per": per, "burst": body.u32(3).unwrap_or(0)});
-    if body.u32(4) == Some(1) {
-        limit["rate_unit"] = json!("bytes");
-    }
+    let (rate, burst) = (body.number(1)?, body.number(3).unwrap_or(0));
+    let mut limit = if body.u32(4) == Some(1) {
+        let ((rate, rate_unit), (burst, burst_unit)) = (in_bytes(rate), in_bytes(burst));
+        json!({"rate": rate, "rate_unit": rate_unit, "burst": burst, "burst_unit": burst_unit, "per": per})
+    } else {
+        json!({"rate": rate, "burst": burst, "per": per})
+    };
     if body.u32(5).unwrap_or(0) & 1 != 0 {
         limit["inv"] = json!(true);
     }
     Some(json!({ "limit": limit }))
+}
+
+/// In the largest unit of which it is a whole number, as nft has it.
+fn in_bytes(bytes: u64) -> (u64, &'static str) {
+    const UNITS: [(u64, &str); 2] = [(1 << 20, "mbytes"), (1 << 10, "kbytes")];
+    let whole = |(size, _): &(u64, &str)| bytes > 0 && bytes.is_multiple_of(*size);
+    match UNITS.into_iter().find(whole) {
+        Some((size, unit)) => (bytes / size, unit),
+        None => (bytes, "bytes"),
+    }
 }
 
 /// Types and codes of `nft_reject_types`; ICMP codes are numbered by their own RFC.

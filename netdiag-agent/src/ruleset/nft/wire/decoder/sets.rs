@@ -69,10 +69,11 @@ impl Decoder<'_> {
         let mut parts = Vec::new();
         while taken < set.key_size {
             let loaded = self.registers.get(at)?.as_ref()?;
-            if loaded.parts.len() == 1 {
-                parts.push(loaded.masked(self.context)?);
-            } else {
-                parts.extend(loaded.parts.iter().map(|part| part.left.clone()));
+            match loaded.parts.as_slice() {
+                // A constant, which does not say how many bytes of it are meant.
+                [] => return None,
+                [_] => parts.push(loaded.masked(self.context)?),
+                several => parts.extend(several.iter().map(|part| part.left.clone())),
             }
             let sizes = loaded.parts.iter().map(|part| part.size);
             let size: usize = sizes.map(|size| size.next_multiple_of(4)).sum();
