@@ -75,7 +75,9 @@ mod tests {
 
     fn tally(lines: &[&str]) -> Tally {
         let mut tally = Tally::default();
-        lines.iter().for_each(|line| tally.see(line));
+        for line in lines {
+            tally.see(line);
+        }
         tally
     }
 

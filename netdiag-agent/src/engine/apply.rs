@@ -311,6 +311,7 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
                 conntrack: event.conntrack,
                 hook,
                 count: 1,
+                again: packet.tcp.map(|tcp| (tcp.seq, 1)),
                 first: at,
                 last: at,
             });
@@ -430,6 +431,7 @@ fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, e
         conntrack: None,
         hook: event.hook.unwrap_or(HookId::FibTableLookup),
         count: 1,
+        again: None,
         first: event.at,
         last: event.at,
     });

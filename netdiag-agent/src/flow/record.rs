@@ -110,6 +110,8 @@ pub struct DropGroup {
     pub conntrack: Option<Conntrack>,
     pub hook: HookId,
     pub count: u64,
+    /// TCP: the segment dropped last, and how many times in a row it was.
+    pub again: Option<(u32, u64)>,
     pub first: Ktime,
     pub last: Ktime,
 }
@@ -317,6 +319,10 @@ impl Flow {
         };
         if let Some(group) = self.drops.iter_mut().find(|group| same(group)) {
             group.count += new.count;
+            group.again = match (group.again, new.again) {
+                (Some((old, times)), Some((seq, more))) if old == seq => Some((seq, times + more)),
+                (_, new) => new,
+            };
             group.last = group.last.max(new.last);
         } else if self.drops.len() < MAX_GROUPS {
             self.drops.push(new);

@@ -1,6 +1,6 @@
 //! How far a TCP connection got.
 
-use crate::event::{Ktime, TcpHeader};
+use crate::event::{Ktime, TcpFlags, TcpHeader};
 
 use super::record::Direction;
 
@@ -18,8 +18,17 @@ pub struct Progress {
     /// FIN or RST of either side: drops of stray packets after this are no deaths.
     pub closing: Option<Ktime>,
     pub initial_seq: Option<u32>,
+    /// What either side had received when it last said that it closes.
+    received: Received,
     /// Segments a TCP of this node sent again while the connection lived.
     pub resent: u32,
+}
+
+/// Acknowledgement numbers, and when they were sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Received {
+    by_initiator: Option<(Ktime, u32)>,
+    by_responder: Option<(Ktime, u32)>,
 }
 
 impl Progress {
@@ -41,7 +50,24 @@ impl Progress {
         }
         if flags.is_fin() || flags.is_rst() {
             self.closing.get_or_insert(at);
+            if flags.0 & TcpFlags::ACK != 0 {
+                let side = match direction {
+                    Direction::Original => &mut self.received.by_initiator,
+                    Direction::Reply => &mut self.received.by_responder,
+                };
+                *side = Some((at, header.ack));
+            }
         }
+    }
+
+    /// The side that packets of this direction go to closed after `since`, and had not received `seq` then.
+    pub fn closed_without(&self, direction: Direction, seq: u32, since: Ktime) -> bool {
+        let receiver = match direction {
+            Direction::Original => self.received.by_responder,
+            Direction::Reply => self.received.by_initiator,
+        };
+        // RFC 9293 §3.4: numbers are compared modulo 2^32.
+        receiver.is_some_and(|(at, ack)| at > since && ack.wrapping_sub(seq).cast_signed() <= 0)
     }
 
     /// A socket of this node sends again what was not acknowledged in time.

@@ -22,6 +22,9 @@ const GRACE: Span = Span::millis(30);
 /// An established connection retransmits; only a loss that lasts this long is a death.
 const PERSIST: Span = Span::millis(700);
 
+/// So often in a row no network loses the same segment by chance.
+const INSISTENT: u64 = 3;
+
 /// So many segments sent again are more than one that got lost.
 const STUBBORN: u32 = 2;
 
@@ -358,6 +361,9 @@ impl<'a> Case<'a> {
 
     /// The flow went on after this drop, or was over before it.
     fn survived(&self, group: &DropGroup) -> bool {
+        if self.never_arrived(group) || self.broken_off(group) {
+            return false;
+        }
         let flow = self.flow;
         let fragment = group.packet.as_ref().is_some_and(|packet| packet.fragment);
         // The first fragment of the next datagram says nothing of the rest of this one.
@@ -386,6 +392,35 @@ impl<'a> Case<'a> {
         // One lost segment of a living connection is TCP's daily bread.
         let single = self.established() && group.count < 2;
         over || single
+    }
+
+    /// A segment was sent and dropped again and again until its receiver closed without it. Small ones, which acknowledge and
+    /// close, may pass all the while.
+    fn never_arrived(&self, group: &DropGroup) -> bool {
+        let stuck = group.again.filter(|(_, times)| *times >= INSISTENT);
+        stuck.is_some_and(|(seq, _)| {
+            let tcp = &self.flow.tcp;
+            tcp.closed_without(group.direction, seq, group.last)
+        })
+    }
+
+    /// A rule of this node rejected a segment of a living connection: with a RST that came in by no interface.
+    fn broken_off(&self, group: &DropGroup) -> bool {
+        let near = |reset: &Reset| {
+            reset.first.plus(GRACE) >= group.first && group.last.plus(GRACE) >= reset.first
+        };
+        let back = |reset: &&Reset| reset.direction != group.direction;
+        let on_node = |reset: &Reset| {
+            let spot = reset.spot.as_ref().filter(|spot| spot.leg == Leg::Node);
+            spot.map(|spot| spot.stage)
+        };
+        let by_socket_or_peer =
+            |reset: &Reset| reset.spot.is_none() || on_node(reset) == Some(Stage::Receive);
+        let resets = || self.flow.resets.iter().filter(back);
+        matches!(group.kind, DropKind::Netfilter(_))
+            && self.established()
+            && resets().any(|reset| near(reset) && on_node(reset) == Some(Stage::Transmit))
+            && !resets().any(by_socket_or_peer)
     }
 
     /// Times at which somebody said no.

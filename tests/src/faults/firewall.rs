@@ -23,6 +23,28 @@ pub fn forward_rule(case: &Case) -> Result<()> {
     )
 }
 
+/// Long answers only: the handshake and what acknowledges or closes gets through.
+pub fn long_answers(case: &Case) -> Result<()> {
+    on_node(
+        case,
+        &format!(
+            "-I FORWARD -p tcp --sport {} -m length --length 500: -j DROP",
+            broken::TCP
+        ),
+    )
+}
+
+/// Long questions only, of connections that stand.
+pub fn reset_long_questions(case: &Case) -> Result<()> {
+    on_node(
+        case,
+        &format!(
+            "-I FORWARD -p tcp --dport {} -m length --length 500: -j REJECT --reject-with tcp-reset",
+            broken::TCP
+        ),
+    )
+}
+
 /// Handed to a program that does not run.
 pub fn queue(case: &Case) -> Result<()> {
     on_node(

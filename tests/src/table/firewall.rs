@@ -1,5 +1,7 @@
 //! A packet filter dropped or rejected it.
 
+use std::time::Duration;
+
 use super::controls::{self, NAME, step};
 use crate::faults::{Case, Place, at, firewall, routing};
 use crate::kernel::Lack;
@@ -194,6 +196,18 @@ pub const SCENARIOS: &[Scenario] = &[
         pod_to_pod,
     ),
     Scenario::new(
+        "long_answers_dropped",
+        "FORWARD drops long segments from tcp/8081",
+        firewall::long_answers,
+        long_answers,
+    ),
+    Scenario::new(
+        "long_questions_reset",
+        "FORWARD rejects long segments to tcp/8081 with a reset",
+        firewall::reset_long_questions,
+        long_questions,
+    ),
+    Scenario::new(
         "queue_unread",
         "FORWARD hands tcp/8081 to a queue that nobody reads",
         firewall::queue,
@@ -230,6 +244,21 @@ fn bridge_input(place: &Place) -> Vec<Attempt> {
     ]);
     let attempt = Attempt::new(step(Kind::Tcp, place.broken()), &[Answer::Timeout], expect);
     controls::beside(place, vec![attempt])
+}
+
+fn long_answers(place: &Place) -> Vec<Attempt> {
+    // Long enough to be sent again a few times.
+    let long = step(Kind::Tcp, place.healthy())
+        .size(4000)
+        .timeout(Duration::from_secs(4));
+    let expect = Expect::reply_lost(&["HOST_FIREWALL_DROP"], FORWARD).component(RULE);
+    controls::beside(place, vec![Attempt::new(long, SILENCE, expect)])
+}
+
+fn long_questions(place: &Place) -> Vec<Attempt> {
+    let long = step(Kind::Tcp, place.healthy()).size(4000);
+    let expect = Expect::firewall(FORWARD).component(REJECT);
+    controls::beside(place, vec![Attempt::new(long, &[Answer::Refused], expect)])
 }
 
 /// Nobody gets it, so nobody can let it pass.

@@ -26,7 +26,7 @@ use crate::image::{self, IMAGE};
 
 const INIT: &str = include_str!("init.sh");
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Of our own requests, which make pods: those take longer on a busy machine than netdiag waits for an answer.
 type Client = RuntimeServiceClient<Channel>;

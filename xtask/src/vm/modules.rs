@@ -105,6 +105,7 @@ const WANTED: &[&str] = &[
     "xt_bpf",
     "nfnetlink_queue",
     "xt_NFQUEUE",
+    "xt_length",
     "nft_queue",
     "xt_u32",
     "ip_set",
