@@ -164,6 +164,14 @@ pub fn no_queue_took(drop: &Drop) -> bool {
     matches!(freed_by(drop), "nf_queue" | "__nf_queue")
 }
 
+/// A route of type unreachable, and not the want of a route. A host that does not forward has the same error, but another
+/// reason; without reasons the two look alike (net/ipv4/route.c).
+pub fn by_unreachable_route(drop: &Drop) -> bool {
+    let error = drop.route.as_ref().map(|route| route.error);
+    let explained = matches!(drop.reason.as_deref(), Some(reason) if reason != "IP_INADDRERRORS");
+    error == Some(errno::EHOSTUNREACH) && explained
+}
+
 fn by_location(drop: &Drop, ttl: u8) -> DropKind {
     match freed_by(drop) {
         "nf_hook_slow" | "nf_hook_slow_list" => DropKind::Netfilter(backend(drop)),

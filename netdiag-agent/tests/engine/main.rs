@@ -8,5 +8,6 @@ mod nat;
 mod order;
 mod places;
 mod refusals;
+mod routes;
 mod services;
 mod story;

@@ -34,6 +34,20 @@ pub fn blackhole_route(case: &Case) -> Result<()> {
     add_route(case, &format!("blackhole {}", case.broken()))
 }
 
+/// What comes from pods is looked up in a table of its own, in which only the healthy address has a way.
+pub fn blackhole_by_rule(case: &Case) -> Result<()> {
+    let (flag, inside) = (case.family.flag(), case.node.pod_side());
+    let (healthy, upstream) = (case.healthy(), case.addresses().upstream);
+    for line in [
+        format!("route add {healthy} via {upstream} table 77"),
+        format!("route add blackhole {} table 77", case.broken()),
+        format!("rule add iif {inside} table 77 pref 777"),
+    ] {
+        case.node.run(&format!("ip {flag} {line}"))?;
+    }
+    Ok(())
+}
+
 pub fn prohibit_route(case: &Case) -> Result<()> {
     add_route(case, &format!("prohibit {}", case.broken()))
 }

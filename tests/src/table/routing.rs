@@ -44,6 +44,14 @@ pub const SCENARIOS: &[Scenario] = &[
         blackhole,
     ),
     Scenario::new(
+        "blackhole_by_rule",
+        "a rule leads what pods send to a table with a blackhole route",
+        routing::blackhole_by_rule,
+        blackhole_by_rule,
+    )
+    .only_v4()
+    .only_ptp(),
+    Scenario::new(
         "prohibit_route",
         "the node has a prohibit route to the destination",
         routing::prohibit_route,
@@ -222,6 +230,16 @@ fn no_route_in_pod(place: &Place) -> Vec<Attempt> {
 
 fn blackhole(place: &Place) -> Vec<Attempt> {
     let expect = Expect::dropped(&["BLACKHOLE_ROUTE"], FIB);
+    controls::beside(place, one(place, Kind::Tcp, &[Answer::Timeout], expect))
+}
+
+/// In the plan of routed pods.
+const ASKED_BY_POD: &str = "ip route get 203.0.113.20 from 172.20.33.4 iif calif0a1";
+
+/// The plain route is a healthy one: only the packet's own question finds the blackhole.
+fn blackhole_by_rule(place: &Place) -> Vec<Attempt> {
+    let expect = Expect::dropped(&["BLACKHOLE_ROUTE"], FIB)
+        .says(&[("/remediation/commands/0", ASKED_BY_POD)]);
     controls::beside(place, one(place, Kind::Tcp, &[Answer::Timeout], expect))
 }
 

@@ -1,6 +1,6 @@
 //! `BLACKHOLE_ROUTE`: a blackhole route swallows the packet.
 
-use super::{Page, Rule, death, ip, towards};
+use super::{Page, Rule, death, ip, route_get, towards};
 use crate::flow::drops::DropKind;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
@@ -33,9 +33,9 @@ impl Rule for BlackholeRoute {
         };
         let ip = ip(to);
         let commands = [
+            route_get(case, found, to),
+            format!("{ip} rule"),
             format!("{ip} route show type blackhole table all"),
-            format!("{ip} rule | grep blackhole"),
-            format!("{ip} route get fibmatch {to}"),
         ];
         let summary = format!(
             "a blackhole route or rule covers {to}: delete it or add a more specific route"

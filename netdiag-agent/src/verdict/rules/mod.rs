@@ -197,6 +197,30 @@ fn towards(case: &Case<'_>, death: Death<'_>) -> std::net::IpAddr {
     }
 }
 
+/// Asks the kernel for the route of the dropped packet, as that packet did: rules may send each source, interface and mark
+/// to a table of their own. `to` where there was no packet yet.
+fn route_get(case: &Case<'_>, death: Death<'_>, to: std::net::IpAddr) -> String {
+    let group = death.group;
+    let Some(packet) = &group.packet else {
+        return format!("{} route get {to}", ip(to));
+    };
+    let tuple = packet.outer.unwrap_or(packet.tuple);
+    let (from, to) = (tuple.src.ip(), tuple.dst.ip());
+    let came_in_by = group.spot.netns.zip(group.iif);
+    let came_in_by = came_in_by.and_then(|(netns, iif)| case.inventory.link(netns, iif));
+    let own = case.owner_of(from).map(|owner| owner.netns) == group.spot.netns;
+    let origin = match came_in_by {
+        Some(link) => format!(" from {from} iif {}", link.name),
+        None if own => format!(" from {from}"),
+        None => String::new(),
+    };
+    let mark = match packet.mark {
+        0 => String::new(),
+        mark => format!(" mark {mark:#x}"),
+    };
+    format!("{} route get {to}{origin}{mark}", ip(to))
+}
+
 /// A command that must see a pod's own network: run elsewhere it would show, or change, somebody else's.
 pub(super) fn inside(namespace: Option<&Namespace>, command: &str) -> String {
     let pod = namespace.filter(|namespace| namespace.kind == NamespaceKind::Pod);

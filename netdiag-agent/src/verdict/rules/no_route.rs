@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Page, Rule, death, ip, towards};
-use crate::flow::drops::DropKind;
+use super::{Page, Rule, death, ip, route_get, towards};
+use crate::flow::drops::{DropKind, by_unreachable_route};
 use crate::inventory::Role;
 use crate::verdict::case::{Case, Death};
 use crate::verdict::finding::Finding;
@@ -35,21 +35,39 @@ impl Rule for NoRoute {
         if let Some(device) = tunnel(case, found) {
             return Some(no_underlay(death(self.cause(), found), device));
         }
+        let ip = ip(to);
+        let (name, summary, look) = if by_unreachable_route(&found.group.drop) {
+            (
+                "unreachable",
+                format!("an unreachable route covers {to}: delete it or add a more specific route"),
+                [
+                    format!("{ip} rule"),
+                    format!("{ip} route show type unreachable table all"),
+                ],
+            )
+        } else {
+            (
+                "none",
+                format!(
+                    "no route to {to}: add one, or delete the unreachable rule that forbids it"
+                ),
+                [
+                    format!("{ip} rule # unreachable: refuses as if there were no route"),
+                    format!("{ip} route show table all"),
+                ],
+            )
+        };
         let component = Component {
             kind: "route".to_owned(),
-            name: Some("none".to_owned()),
+            name: Some(name.to_owned()),
             ..Component::default()
         };
-        let ip = ip(to);
-        let commands = [
-            format!("{ip} route get {to}"),
-            format!("{ip} rule"),
-            format!("{ip} route show table all"),
-        ];
+        let [rules, routes] = look;
+        let commands = [route_get(case, found, to), rules, routes];
         Some(
             death(self.cause(), found)
                 .component(component)
-                .remedy(format!("no route to {to}: add one"), commands),
+                .remedy(summary, commands),
         )
     }
 }

@@ -1,6 +1,6 @@
 //! `PROHIBIT_ROUTE`: a prohibit route refuses the packet.
 
-use super::{Page, Rule, death, ip, towards};
+use super::{Page, Rule, death, ip, route_get, towards};
 use crate::flow::drops::DropKind;
 use crate::verdict::case::Case;
 use crate::verdict::finding::Finding;
@@ -33,11 +33,12 @@ impl Rule for ProhibitRoute {
         };
         let ip = ip(to);
         let commands = [
-            format!("{ip} route show type prohibit table all"),
+            route_get(case, found, to),
             format!("{ip} rule"),
+            format!("{ip} route show type prohibit table all"),
         ];
         let summary =
-            format!("a prohibit route covers {to}: delete it or add a more specific route");
+            format!("a prohibit route or rule covers {to}: delete it or add a more specific route");
         Some(
             death(self.cause(), found)
                 .component(component)

@@ -1,7 +1,7 @@
 //! `RP_FILTER`: reverse-path filtering dropped the packet.
 
 use super::martian::is_impossible;
-use super::{Page, Rule, counted, death, ip, unexplained_at_input_routing};
+use super::{Page, Rule, counted, death, ip, route_get, towards, unexplained_at_input_routing};
 use crate::flow::drops::DropKind;
 use crate::verdict::case::{Case, Death};
 use crate::verdict::finding::Finding;
@@ -39,6 +39,11 @@ impl Rule for RpFilter {
         };
         let commands = [
             format!("{} route get {source}", ip(source)),
+            format!("{} rule", ip(source)),
+            format!(
+                "{} # fails while the filter drops it",
+                route_get(case, found, towards(case, found))
+            ),
             format!("sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.{interface}.rp_filter"),
             format!("sysctl -w net.ipv4.conf.{interface}.rp_filter=2"),
         ];
