@@ -287,6 +287,22 @@ pub fn prefix(bytes: &[u8], length: u32) -> Option<Value> {
 pub fn prefix_length(mask: &[u8]) -> Option<u32> {
     let ones = number(mask, Network)?;
     let bits = 8 * mask.len() as u32;
-    let length = (ones << (128 - bits)).leading_ones();
+    // An empty mask has no bits to move up.
+    let length = ones.checked_shl(128 - bits).unwrap_or(0).leading_ones();
     (ones.count_ones() == length).then_some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_length;
+
+    #[test]
+    fn masks_of_any_length_have_a_prefix_or_none() {
+        assert_eq!(prefix_length(&[]), Some(0));
+        assert_eq!(prefix_length(&[0; 4]), Some(0));
+        assert_eq!(prefix_length(&[0xff, 0xf0, 0, 0]), Some(12));
+        assert_eq!(prefix_length(&[0xff; 16]), Some(128));
+        assert_eq!(prefix_length(&[0xff, 0x0f]), None);
+        assert_eq!(prefix_length(&[0xff; 17]), None);
+    }
 }
