@@ -95,6 +95,57 @@ fn limits_and_what_sets_do_for_each_element_read_as_nft_prints_them() {
     }
 }
 
+/// As above, of what is drawn by chance or read from options.
+#[test]
+fn hashes_options_and_refusals_read_as_nft_prints_them() {
+    let pairs = [
+        (
+            r#"{"match": {"op": "==", "left": {"tcp option": {"name": "maxseg", "field": "size"}}, "right": 1460}}"#,
+            "tcp option maxseg size 1460",
+        ),
+        (
+            r#"{"match": {"op": "==", "left": {"tcp option": {"name": "sack-perm"}}, "right": false}}"#,
+            "tcp option sack-perm missing",
+        ),
+        (
+            r#"{"mangle": {"key": {"tcp option": {"name": "maxseg", "field": "size"}}, "value": {"rt": {"key": "mtu"}}}}"#,
+            "tcp option maxseg size set rt mtu",
+        ),
+        (
+            r#"{"match": {"op": "==", "left": {"exthdr": {"name": "frag"}}, "right": true}}"#,
+            "exthdr frag exists",
+        ),
+        (
+            r#"{"vmap": {"key": {"numgen": {"mode": "inc", "mod": 2, "offset": 100}}, "data": {"set": [[100, {"accept": null}]]}}}"#,
+            "numgen inc mod 2 offset 100 vmap { 100 : accept }",
+        ),
+        (
+            r#"{"match": {"op": "==", "left": {"jhash": {"mod": 2, "seed": 3735928559, "offset": 10, "expr": {"concat": [{"payload": {"protocol": "ip", "field": "saddr"}}, {"payload": {"protocol": "ip", "field": "daddr"}}]}}}, "right": 11}}"#,
+            "jhash ip saddr . ip daddr mod 2 seed 0xdeadbeef offset 10 11",
+        ),
+        (
+            r#"{"match": {"op": "<", "left": {"jhash": {"mod": 7, "expr": {"payload": {"protocol": "tcp", "field": "dport"}}}}, "right": 3}}"#,
+            "jhash tcp dport mod 7 < 3",
+        ),
+        (
+            r#"{"match": {"op": "==", "left": {"symhash": {"mod": 2, "offset": 10}}, "right": 11}}"#,
+            "symhash mod 2 offset 10 11",
+        ),
+        (
+            r#"{"reject": {"type": "icmpx", "expr": "port-unreachable"}}"#,
+            "reject",
+        ),
+        (
+            r#"{"reject": {"type": "icmpv6", "expr": "no-route"}}"#,
+            "reject with icmpv6 no-route",
+        ),
+    ];
+    for (json, printed) in pairs {
+        let statement = serde_json::from_str(json).expect("JSON");
+        assert_eq!(text::rule(&[statement], None), printed);
+    }
+}
+
 /// Text by chain and handle, without counters.
 fn listing() -> HashMap<(String, u64), String> {
     let mut chain = String::new();

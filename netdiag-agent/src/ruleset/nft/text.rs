@@ -201,7 +201,35 @@ fn part(name: &str, body: &Value) -> String {
             ),
             text("result")
         ),
-        "numgen" => format!("numgen {} mod {}", text("mode"), text("mod")),
+        "numgen" => format!(
+            "numgen {} mod {}{}",
+            text("mode"),
+            text("mod"),
+            offset(body)
+        ),
+        "jhash" => {
+            let seed = body.get("seed").and_then(Value::as_u64);
+            let seed = seed.map_or_else(String::new, |seed| format!(" seed {seed:#x}"));
+            format!(
+                "jhash {} mod {}{seed}{}",
+                text("expr"),
+                text("mod"),
+                offset(body)
+            )
+        }
+        "symhash" => format!("symhash mod {}{}", text("mod"), offset(body)),
+        "tcp option" | "ip option" | "sctp chunk" => match body.get("field") {
+            Some(field) => format!("{name} {} {}", text("name"), expr(field)),
+            None => format!("{name} {}", text("name")),
+        },
+        "exthdr" => match body.get("field") {
+            Some(field) => format!("{} {}", text("name"), expr(field)),
+            None => format!("exthdr {}", text("name")),
+        },
+        "rt" => match body.get("family") {
+            Some(family) => format!("rt {} {}", expr(family), text("key")),
+            None => format!("rt {}", text("key")),
+        },
         "prefix" => format!("{}/{}", text("addr"), text("len")),
         "map" => format!("{} map {}", text("key"), text("data")),
         "jump" | "goto" => format!("{name} {}", text("target")),
@@ -210,10 +238,20 @@ fn part(name: &str, body: &Value) -> String {
     }
 }
 
+/// What is added to a number that was drawn.
+fn offset(body: &Value) -> String {
+    let offset = body.get("offset").and_then(Value::as_u64).unwrap_or(0);
+    match offset {
+        0 => String::new(),
+        offset => format!(" offset {offset}"),
+    }
+}
+
 fn reject(body: &Value) -> String {
     let word = |key| body.get(key).and_then(Value::as_str);
     match (word("type"), word("expr")) {
-        (None, _) => "reject".to_owned(),
+        // What nft does unless told otherwise.
+        (None, _) | (Some("icmpx"), Some("port-unreachable")) => "reject".to_owned(),
         (Some(kind), None) => format!("reject with {kind}"),
         (Some(kind), Some(code)) => format!("reject with {kind} {code}"),
     }

@@ -8,6 +8,7 @@ mod comparisons;
 mod effects;
 mod loaded;
 mod loads;
+mod options;
 mod sets;
 
 use serde_json::Value;
@@ -93,6 +94,9 @@ impl Decoder<'_> {
             "ct" => self.ct(body),
             "fib" => self.fib(body),
             "numgen" => self.numgen(body),
+            "hash" => self.hash(body),
+            "exthdr" => self.option(body),
+            "rt" => self.route(body),
             "bitwise" => self.bitwise(body),
             "byteorder" => self.byteorder(body),
             "cmp" => self.compare(body),
@@ -104,7 +108,7 @@ impl Decoder<'_> {
             "redir" => self.translate("redirect", body, 1),
             "dynset" => self.dynset(body),
             _ => {
-                self.does(statement::plain(name, body)?);
+                self.does(statement::plain(name, body, self.known)?);
                 Some(())
             }
         }

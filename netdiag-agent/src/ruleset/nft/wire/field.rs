@@ -12,6 +12,9 @@ use super::datatype::{
 pub const NETWORK: u32 = 1;
 pub const TRANSPORT: u32 = 2;
 
+/// `NFPROTO_IPV6`
+pub const VERSION_6: u8 = 10;
+
 /// A field of a header: name, first byte, bytes, type.
 type Field = (&'static str, u32, u32, &'static Type);
 
@@ -52,6 +55,19 @@ static ICMPV6: &[Field] = &[
     ("type", 0, 1, &ICMP6),
     ("code", 1, 1, &INTEGER),
     ("id", 4, 2, &INTEGER),
+];
+
+/// Options of TCP by number, with what nft can read of each.
+static OPTIONS: &[(u8, &str, &[Field])] = &[
+    (2, "maxseg", &[("size", 2, 2, &INTEGER)]),
+    (3, "window", &[("count", 2, 1, &INTEGER)]),
+    (4, "sack-perm", &[]),
+    (5, "sack", &[]),
+    (
+        8,
+        "timestamp",
+        &[("tsval", 2, 4, &INTEGER), ("tsecr", 6, 4, &INTEGER)],
+    ),
 ];
 
 /// What the matches in front have said of the packet.
@@ -109,6 +125,29 @@ pub fn payload(known: Protocols, base: u32, offset: u32, length: u32) -> Option<
         at += size;
     }
     Some(parts)
+}
+
+/// The field of a TCP option.
+pub fn tcp_option(kind: u8, offset: u32, length: u32) -> Option<Part> {
+    let (_, option, fields) = OPTIONS.iter().find(|(known, ..)| *known == kind)?;
+    let mut fields = fields.iter();
+    let (field, _, size, of) =
+        *fields.find(|(_, first, size, _)| (*first, *size) == (offset, length))?;
+    Some(Part {
+        left: json!({"tcp option": {"name": option, "field": field}}),
+        of,
+        size: size as usize,
+    })
+}
+
+/// Whether a packet has a TCP option.
+pub fn has_tcp_option(kind: u8) -> Option<Part> {
+    let (_, option, _) = OPTIONS.iter().find(|(known, ..)| *known == kind)?;
+    Some(Part {
+        left: json!({"tcp option": {"name": option}}),
+        of: &BOOLEAN,
+        size: 1,
+    })
 }
 
 /// Bytes without a name.

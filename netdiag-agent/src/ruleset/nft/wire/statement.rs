@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::attr::Attributes;
+use super::field::{Protocols, VERSION_6};
 
 /// `enum nft_verdict_attributes`
 const CODE: u16 = 1;
@@ -23,14 +24,14 @@ pub fn verdict(verdict: Attributes<'_>) -> Option<Value> {
 }
 
 /// Statements that need no register; `None` for any other.
-pub fn plain(name: &str, body: Attributes<'_>) -> Option<Value> {
+pub fn plain(name: &str, body: Attributes<'_>, known: Protocols) -> Option<Value> {
     Some(match name {
         "counter" => {
             json!({"counter": {"packets": body.number(2)?, "bytes": body.number(1)?}})
         }
         "log" => log(body),
         "limit" => limit(body)?,
-        "reject" => reject(body)?,
+        "reject" => reject(body, known)?,
         "notrack" => json!({ "notrack": null }),
         "connlimit" => {
             let mut count = json!({"val": body.u32(1)?});
@@ -102,7 +103,7 @@ fn in_bytes(bytes: u64) -> (u64, &'static str) {
 }
 
 /// Types and codes of `nft_reject_types`; ICMP codes are numbered by their own RFC.
-fn reject(body: Attributes<'_>) -> Option<Value> {
+fn reject(body: Attributes<'_>, known: Protocols) -> Option<Value> {
     const ICMP: &[(u32, &str)] = &[
         (0, "net-unreachable"),
         (1, "host-unreachable"),
@@ -134,11 +135,13 @@ fn reject(body: Attributes<'_>) -> Option<Value> {
             .map_or_else(|| json!(code), |(_, name)| json!(name))
     };
     Some(match body.u32(1)? {
-        // The one type for both versions: codes of ICMPv4 and ICMPv6 alike are spelt as ICMPv4 here.
+        // The one type for both versions, each with its own codes.
+        0 if known.network == Some(VERSION_6) => {
+            json!({"reject": {"type": "icmpv6", "expr": name(ICMP6)}})
+        }
         0 => json!({"reject": {"type": "icmp", "expr": name(ICMP)}}),
         1 => json!({"reject": {"type": "tcp reset"}}),
         2 => json!({"reject": {"type": "icmpx", "expr": name(ICMPX)}}),
-        6 => json!({"reject": {"type": "icmpv6", "expr": name(ICMP6)}}),
         _ => return None,
     })
 }

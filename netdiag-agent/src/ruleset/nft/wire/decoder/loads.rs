@@ -82,6 +82,34 @@ impl Decoder<'_> {
         self.load(body.u32(1)?, part)
     }
 
+    /// `enum nft_hash_attributes`: of the packet's flow, or of the fields in so many bytes of registers.
+    pub(super) fn hash(&mut self, body: Attributes<'_>) -> Option<()> {
+        const SYMMETRIC: u32 = 1;
+        let mut hash = json!({"mod": body.u32(4)?});
+        if let Some(offset) = body.u32(6).filter(|offset| *offset != 0) {
+            hash["offset"] = json!(offset);
+        }
+        let name = if body.u32(7) == Some(SYMMETRIC) {
+            "symhash"
+        } else {
+            if let Some(seed) = body.u32(5) {
+                hash["seed"] = json!(seed);
+            }
+            let mut fields = self.fields(body.u32(1)?, body.u32(3)? as usize)?;
+            hash["expr"] = match fields.len() {
+                1 => fields.remove(0),
+                _ => json!({ "concat": fields }),
+            };
+            "jhash"
+        };
+        let part = Part {
+            left: json!({ name: hash }),
+            of: &HOST_INTEGER,
+            size: 4,
+        };
+        self.load(body.u32(2)?, part)
+    }
+
     pub(super) fn immediate(&mut self, body: Attributes<'_>) -> Option<()> {
         let data = body.nested(2)?;
         if let Some(verdict) = data.nested(VERDICT) {

@@ -65,9 +65,15 @@ impl Decoder<'_> {
         if set.types.len() == 1 {
             return self.register(register)?.masked(self.context);
         }
+        let parts = self.fields(register, set.key_size)?;
+        Some(json!({ "concat": parts }))
+    }
+
+    /// What stands in so many bytes of registers.
+    pub(super) fn fields(&self, register: u32, bytes: usize) -> Option<Vec<Value>> {
         let (mut at, mut taken) = (slot(register)?, 0);
         let mut parts = Vec::new();
-        while taken < set.key_size {
+        while taken < bytes {
             let loaded = self.registers.get(at)?.as_ref()?;
             match loaded.parts.as_slice() {
                 // A constant, which does not say how many bytes of it are meant.
@@ -80,6 +86,6 @@ impl Decoder<'_> {
             at += size / 4;
             taken += size;
         }
-        Some(json!({ "concat": parts }))
+        Some(parts)
     }
 }
