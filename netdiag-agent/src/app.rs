@@ -118,9 +118,8 @@ pub fn run(config: Config) -> ExitCode {
         Command::Verdicts(verdicts) => verdicts::run(&verdicts, style),
     };
     match result {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) | Err(Error::Unread(code)) => ExitCode::from(code),
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Error::Unread(code)) => ExitCode::from(code),
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())

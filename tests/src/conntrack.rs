@@ -1,4 +1,4 @@
-//! The node's own account of its translations: `conntrack -L`.
+//! The node's own account of its translations, and the traced pod's: `conntrack -L`.
 
 use std::net::IpAddr;
 
@@ -51,7 +51,9 @@ impl Entry {
 /// a million of others.
 pub fn list(node: &Node, family: Family, to: &[IpAddr]) -> Result<Vec<Entry>> {
     let name = if family == Family::V4 { "ipv4" } else { "ipv6" };
-    Ok(parse(&node.run(&format!("conntrack -L -f {name}"))?, to))
+    let command = format!("conntrack -L -f {name}");
+    let node = [node.run(&command)?, node.pod().sh(&command)?];
+    Ok(parse(&node.concat(), to))
 }
 
 fn parse(text: &str, to: &[IpAddr]) -> Vec<Entry> {

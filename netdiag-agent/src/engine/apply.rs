@@ -42,7 +42,7 @@ impl Engine {
         if !packet.fragment {
             self.flows.learn(found, &packet, carried.as_ref());
         }
-        let entry = self.node_entry(event);
+        let entry = self.entry(event);
         let spot = self.spot(event, &packet);
         let local = self.starts_on_node(found.id);
         let Some(flow) = self.flows.get_mut(found.id) else {
@@ -52,8 +52,9 @@ impl Engine {
         flow.last = flow.last.max(event.at);
         flow.remember(event);
         // What the table held when it was read is older than what any packet carried since.
-        if let Some(entry) = entry.or(older.filter(|_| flow.conntrack.is_none())) {
-            note_conntrack(flow, entry, local, event.at);
+        let older = older.filter(|_| flow.conntrack.is_none());
+        if let Some((entry, inside)) = entry.or(older.map(|entry| (entry, false))) {
+            note_conntrack(flow, entry, local || inside, event.at);
         }
         note(flow, event, &packet, found, spot);
         // A tunnel whose packets we can read needs no guess.
@@ -149,12 +150,18 @@ impl Engine {
         event
     }
 
-    /// The event's conntrack entry where it is the node's: a pod may track connections as well, without our NAT.
-    fn node_entry(&self, event: &Event) -> Option<Conntrack> {
+    /// The event's conntrack entry where it is the node's: a pod may track connections as well, without our NAT. What a
+    /// pod translates for itself goes over its loopback; true: so did this.
+    fn entry(&self, event: &Event) -> Option<(Conntrack, bool)> {
         let node = self.inventory.node_netns();
-        event
-            .conntrack
-            .filter(|ct| !ct.related && (node.is_none() || event.place.netns == node))
+        let entry = event.conntrack.filter(|ct| !ct.related)?;
+        if node.is_none() || event.place.netns == node {
+            return Some((entry, false));
+        }
+        let link = self
+            .inventory
+            .link(event.place.netns?, event.place.ifindex?)?;
+        (link.role == Role::Loopback).then_some((entry, true))
     }
 
     fn find(

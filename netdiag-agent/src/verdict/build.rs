@@ -39,6 +39,7 @@ pub fn verdict(case: &Case<'_>, mut finding: Finding, revision: u32) -> Verdict 
     }
     finding.evidence.extend(words::sightings(case, &finding));
     finding.caveats.extend(words::blind_spots(case));
+    finding.caveats.extend(words::redirection(case));
     let path = hops::of(case, &finding);
     Verdict {
         uuid: uuid(case.inventory, flow),

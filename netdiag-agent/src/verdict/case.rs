@@ -1,7 +1,7 @@
 //! One flow laid before the rules, with all they may know.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::finding::Finding;
 use super::rules::RULES;
@@ -262,8 +262,7 @@ impl<'a> Case<'a> {
     /// The namespace on this node that has the address. Each has its own loopback: talk over that is of the one it was
     /// seen in.
     pub fn owner_of(&self, address: IpAddr) -> Option<&'a Namespace> {
-        let tuple = self.flow.tuple;
-        if !(tuple.src.ip().is_loopback() && tuple.dst.ip().is_loopback()) {
+        if !address.is_loopback() {
             return self.inventory.owner_of(address);
         }
         let seen = self.flow.sightings.iter().map(|sighting| &sighting.spot);
@@ -494,6 +493,15 @@ impl<'a> Case<'a> {
             sighting.spot.leg == Leg::Destination
                 || (sighting.spot.hop == HopName::PodVeth && sighting.spot.stage == Stage::Transmit)
         })
+    }
+
+    /// The pod itself sends it elsewhere within the pod: where to.
+    pub fn redirected(&self) -> Option<SocketAddr> {
+        let mut nats = self.flow.nat.iter();
+        let dnat = nats.find(|nat| nat.kind == NatKind::Dnat && nat.hop == HopName::NfOutput)?;
+        let pod = self.initiator()?;
+        let same = self.owner_of(dnat.after.ip())?.netns == pod.netns;
+        (pod.kind == NamespaceKind::Pod && same).then_some(dnat.after)
     }
 
     /// The next hop's address is still being asked for, or could not be found.

@@ -135,16 +135,22 @@ fn begin(case: &Case<'_>, placed: &mut Vec<Placed>) {
 }
 
 fn translate(case: &Case<'_>, placed: &mut Vec<Placed>) {
+    let inside = case.redirected().is_some();
     for nat in &case.flow.nat {
+        let (leg, netns) = if inside && nat.hop == HopName::NfOutput {
+            (Leg::Source, case.initiator().map(|pod| pod.netns))
+        } else {
+            (Leg::Node, case.inventory.node_netns())
+        };
         let stage = match nat.hop {
             HopName::NfOutput => Stage::Output,
             HopName::NfPostrouting => Stage::Postrouting,
             _ => Stage::Prerouting,
         };
         placed.push(Placed {
-            order: (Direction::Original, Leg::Node, stage),
+            order: (Direction::Original, leg, stage),
             hop: Hop {
-                netns: case.inventory.node_netns(),
+                netns,
                 ..empty(nat.hop, Action::Translated, Direction::Original)
             },
         });

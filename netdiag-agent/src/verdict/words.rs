@@ -61,6 +61,15 @@ pub fn sightings(case: &Case<'_>, finding: &Finding) -> Vec<Evidence> {
         .collect()
 }
 
+/// A sidecar that takes the pod's connections asks for the destination in its own name: that is another flow.
+pub fn redirection(case: &Case<'_>) -> Option<String> {
+    let to = case.redirected()?;
+    Some(format!(
+        "mesh: the pod redirects this connection to {to} in itself, as a sidecar's rules do; what that says to {} is a flow of its own",
+        case.flow.tuple.dst
+    ))
+}
+
 /// What could not be seen, for verdicts on this flow.
 pub fn blind_spots(case: &Case<'_>) -> Vec<String> {
     let mut caveats: Vec<String> = case

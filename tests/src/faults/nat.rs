@@ -1,12 +1,12 @@
 //! Translation: missing, unwanted, back to the sender, of two pods that look alike.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 
 use super::held::{self, Held};
 use super::{Case, at, broken, firewall};
-use crate::plan::Topology;
+use crate::plan::{Family, Topology};
 use crate::server::{Server, port};
 use crate::topology::{nft_tool, service_port};
 
@@ -78,6 +78,24 @@ pub fn twin(case: &Case) -> Result<()> {
             busy: true,
         },
     )
+}
+
+/// The traced pod's own rules lead what it says to the external host to a server of its own, as a mesh's do.
+pub fn sidecar(case: &Case) -> Result<()> {
+    let itself = match case.family {
+        Family::V4 => IpAddr::from(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    let server = Server::start(case.node.pod(), &[itself])?;
+    case.node.keep(server);
+    let rule = format!(
+        "{} -w -t nat -A OUTPUT -p tcp -d {} --dport {} -j REDIRECT --to-ports {}",
+        nft_tool(case.family),
+        case.healthy(),
+        broken::TCP,
+        port::TCP[0]
+    );
+    case.node.pod().sh(&rule).map(drop)
 }
 
 /// The traced pod has had a connection through the Service for a while.

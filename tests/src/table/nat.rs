@@ -54,6 +54,12 @@ pub const SCENARIOS: &[Scenario] = &[
         older_lost,
     ),
     Scenario::new(
+        "sidecar",
+        "nothing; the pod redirects a port to a server of its own",
+        nat::sidecar,
+        sidecar,
+    ),
+    Scenario::new(
         "older_than_trace_silent",
         "the far end of a connection that is older than the trace falls silent",
         nat::old_silent_connection,
@@ -137,6 +143,13 @@ fn older(place: &Place) -> Vec<Attempt> {
     let step = Step::new(Kind::Held, vip).from(place.addresses().pod[0]);
     let attempt = Attempt::new(step, &[Answer::Ok], Expect::delivered().present(&["nat"]));
     [vec![attempt], controls::external(place)].concat()
+}
+
+fn sidecar(place: &Place) -> Vec<Attempt> {
+    let mut taken = Expect::delivered().present(&["nat", "caveats"]);
+    (taken.hops, taken.action) = (&["NF_OUTPUT"], "TRANSLATED");
+    let attempt = Attempt::new(step(Kind::Tcp, place.healthy()), &[Answer::Ok], taken);
+    controls::beside(place, vec![attempt])
 }
 
 fn older_silent(place: &Place) -> Vec<Attempt> {
