@@ -305,6 +305,10 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
         Detail::Dropped(drop) => {
             let Some(spot) = spot else { return };
             if packet.inner.is_some() {
+                if matches!(drops::kind(drop, packet), DropKind::Netfilter(_)) {
+                    let about = found.direction.flipped();
+                    flow.errors_dropped.insert(about, spot);
+                }
                 return;
             }
             flow.dropped(DropGroup {

@@ -177,6 +177,8 @@ pub struct Flow {
     pub sightings: Vec<Sighting>,
     pub drops: Vec<DropGroup>,
     pub errors: Vec<IcmpError>,
+    /// Where a netfilter hook of this machine last dropped an ICMP error about a packet of each direction.
+    pub errors_dropped: BTreeMap<Direction, Spot>,
     pub resets: Vec<Reset>,
     pub rulings: Vec<Ruling>,
     pub tcp: Progress,
@@ -205,6 +207,7 @@ impl Flow {
             sightings: Vec::new(),
             drops: Vec::new(),
             errors: Vec::new(),
+            errors_dropped: BTreeMap::new(),
             resets: Vec::new(),
             rulings: Vec::new(),
             tcp: Progress::default(),

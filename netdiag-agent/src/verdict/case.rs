@@ -68,7 +68,7 @@ impl<'a> Case<'a> {
             return Some(self.delivered());
         }
         if let Some(finding) = RULES.iter().find_map(|rule| rule.judge(self)) {
-            return Some(self.honest(finding));
+            return Some(self.unheard(self.honest(finding)));
         }
         let decided = self.ending || self.deadline_passed() && !self.unsettled();
         (decided && !self.unwatched()).then(|| self.undetermined())
@@ -183,6 +183,29 @@ impl<'a> Case<'a> {
             finding.confidence = Confidence::Inferred;
         }
         finding
+    }
+
+    /// A refusal by ICMP that a filter of this machine dropped on its way back: to the sender it is silence.
+    fn unheard(&self, finding: Finding) -> Finding {
+        let dropped = self.flow.errors_dropped.get(&Direction::Original);
+        let Some(spot) = dropped.filter(|_| finding.outcome == Outcome::Refused) else {
+            return finding;
+        };
+        let hook = match spot.stage {
+            Stage::Prerouting => "in PREROUTING",
+            Stage::Input => "in INPUT",
+            Stage::Forward => "in FORWARD",
+            Stage::Output => "in OUTPUT",
+            Stage::Postrouting => "in POSTROUTING",
+            _ => "at an interface",
+        };
+        let namespace = spot.netns.and_then(|netns| self.inventory.namespace(netns));
+        let pod = namespace.filter(|namespace| namespace.kind == NamespaceKind::Pod);
+        let owner = pod.and_then(|pod| pod.name.as_deref());
+        let owner = owner.unwrap_or("this node");
+        finding.caveat(format!(
+            "the ICMP error was dropped on its way back by a firewall of {owner}, {hook}: the sender hears nothing"
+        ))
     }
 
     /// When the next look could tell more; `None`: only a new event could.

@@ -4,6 +4,7 @@
 //! times or orders which a real run cannot be made to have.
 
 mod deaths;
+mod errors;
 mod nat;
 mod order;
 mod places;
