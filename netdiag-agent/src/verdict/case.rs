@@ -439,7 +439,14 @@ impl<'a> Case<'a> {
         let by_socket_or_peer =
             |reset: &Reset| reset.spot.is_none() || on_node(reset) == Some(Stage::Receive);
         let resets = || self.flow.resets.iter().filter(back);
+        // Where the other packets came in, a RST would have been seen as well.
+        let watched = self.responder().is_some()
+            || self
+                .flow
+                .of(group.direction.flipped())
+                .any(|s| s.spot.leg == Leg::Node && s.spot.stage == Stage::Receive);
         matches!(group.kind, DropKind::Netfilter(_))
+            && watched
             && self.established()
             && resets().any(|reset| near(reset) && on_node(reset) == Some(Stage::Transmit))
             && !resets().any(by_socket_or_peer)
