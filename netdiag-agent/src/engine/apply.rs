@@ -6,7 +6,7 @@ use super::{Engine, MAX_NEIGHBOURS};
 use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Netns, Packet, Proto, Span};
 use crate::flow::drops::{self, DropKind};
 use crate::flow::place::{self, Spot, Stage};
-use crate::flow::record::{DropGroup, IcmpError, Reset, Ruling};
+use crate::flow::record::{DropGroup, IcmpError, Reset, Ruling, Stuck};
 use crate::flow::table::Found;
 use crate::flow::{Direction, Flow, FlowId, nat};
 use crate::inventory::{NamespaceKind, Role};
@@ -322,7 +322,11 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
                 conntrack: event.conntrack,
                 hook,
                 count: 1,
-                again: packet.tcp.map(|tcp| (tcp.seq, 1)),
+                stuck: packet.tcp.map(|tcp| Stuck {
+                    seq: tcp.seq,
+                    times: 1,
+                    since: at,
+                }),
                 first: at,
                 last: at,
             });
@@ -442,7 +446,7 @@ fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, e
         conntrack: None,
         hook: event.hook.unwrap_or(HookId::FibTableLookup),
         count: 1,
-        again: None,
+        stuck: None,
         first: event.at,
         last: event.at,
     });

@@ -110,10 +110,18 @@ pub struct DropGroup {
     pub conntrack: Option<Conntrack>,
     pub hook: HookId,
     pub count: u64,
-    /// TCP: the segment dropped last, and how many times in a row it was.
-    pub again: Option<(u32, u64)>,
+    pub stuck: Option<Stuck>,
     pub first: Ktime,
     pub last: Ktime,
+}
+
+/// The TCP segment dropped last.
+#[derive(Clone, Copy, Debug)]
+pub struct Stuck {
+    pub seq: u32,
+    /// So often in a row.
+    pub times: u64,
+    pub since: Ktime,
 }
 
 /// An ICMP error about this flow.
@@ -322,8 +330,11 @@ impl Flow {
         };
         if let Some(group) = self.drops.iter_mut().find(|group| same(group)) {
             group.count += new.count;
-            group.again = match (group.again, new.again) {
-                (Some((old, times)), Some((seq, more))) if old == seq => Some((seq, times + more)),
+            group.stuck = match (group.stuck, new.stuck) {
+                (Some(old), Some(new)) if old.seq == new.seq => Some(Stuck {
+                    times: old.times + new.times,
+                    ..old
+                }),
                 (_, new) => new,
             };
             group.last = group.last.max(new.last);
