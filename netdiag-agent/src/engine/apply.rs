@@ -6,7 +6,7 @@ use super::{Engine, MAX_NEIGHBOURS};
 use crate::event::{Conntrack, Detail, Event, HookId, Ktime, Netns, Packet, Proto, Span};
 use crate::flow::drops::{self, DropKind};
 use crate::flow::place::{self, Spot, Stage};
-use crate::flow::record::{DropGroup, IcmpError, Reset, Ruling, Stuck};
+use crate::flow::record::{DropGroup, IcmpError, Reset, Ruling, Segment};
 use crate::flow::table::Found;
 use crate::flow::{Direction, Flow, FlowId, nat};
 use crate::inventory::{NamespaceKind, Role};
@@ -322,11 +322,11 @@ fn note(flow: &mut Flow, event: &Event, packet: &Packet, found: Found, spot: Opt
                 conntrack: event.conntrack,
                 hook,
                 count: 1,
-                stuck: packet.tcp.map(|tcp| Stuck {
+                segments: Vec::from_iter(packet.tcp.map(|tcp| Segment {
                     seq: tcp.seq,
                     times: 1,
-                    since: at,
-                }),
+                    first: at,
+                })),
                 first: at,
                 last: at,
             });
@@ -446,7 +446,7 @@ fn fib_error(flow: &mut Flow, event: &Event, found: Found, spot: Option<Spot>, e
         conntrack: None,
         hook: event.hook.unwrap_or(HookId::FibTableLookup),
         count: 1,
-        stuck: None,
+        segments: Vec::new(),
         first: event.at,
         last: event.at,
     });

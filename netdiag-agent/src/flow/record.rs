@@ -110,18 +110,35 @@ pub struct DropGroup {
     pub conntrack: Option<Conntrack>,
     pub hook: HookId,
     pub count: u64,
-    pub stuck: Option<Stuck>,
+    /// TCP segments dropped last, each once.
+    pub segments: Vec<Segment>,
     pub first: Ktime,
     pub last: Ktime,
 }
 
-/// The TCP segment dropped last.
+impl DropGroup {
+    fn note_segment(&mut self, new: Segment) {
+        let mut known = self.segments.iter_mut();
+        if let Some(old) = known.find(|old| old.seq == new.seq) {
+            old.times += new.times;
+            return;
+        }
+        if self.segments.len() == MAX_SEGMENTS {
+            self.segments.remove(0);
+        }
+        self.segments.push(new);
+    }
+}
+
+/// Segments of a group that are told apart: more than a sender has on its way after the first losses.
+const MAX_SEGMENTS: usize = 16;
+
+/// A TCP segment, which may be sent again.
 #[derive(Clone, Copy, Debug)]
-pub struct Stuck {
+pub struct Segment {
     pub seq: u32,
-    /// So often in a row.
     pub times: u64,
-    pub since: Ktime,
+    pub first: Ktime,
 }
 
 /// An ICMP error about this flow.
@@ -330,13 +347,9 @@ impl Flow {
         };
         if let Some(group) = self.drops.iter_mut().find(|group| same(group)) {
             group.count += new.count;
-            group.stuck = match (group.stuck, new.stuck) {
-                (Some(old), Some(new)) if old.seq == new.seq => Some(Stuck {
-                    times: old.times + new.times,
-                    ..old
-                }),
-                (_, new) => new,
-            };
+            for segment in new.segments {
+                group.note_segment(segment);
+            }
             group.last = group.last.max(new.last);
         } else if self.drops.len() < MAX_GROUPS {
             self.drops.push(new);

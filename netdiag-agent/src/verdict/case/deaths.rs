@@ -14,7 +14,7 @@ const RULES_READ: Span = Span::millis(170);
 /// An established connection retransmits; only a loss that lasts this long is a death.
 const PERSIST: Span = Span::millis(700);
 
-/// So often in a row no network loses the same segment by chance.
+/// So often no network loses the same segment by chance.
 const INSISTENT: u64 = 3;
 
 impl<'a> Case<'a> {
@@ -133,10 +133,11 @@ impl<'a> Case<'a> {
     /// A segment was sent and dropped again and again until its receiver closed without it. Small ones, which acknowledge and
     /// close, may pass all the while.
     fn never_arrived(&self, group: &DropGroup) -> bool {
-        let stuck = group.stuck.filter(|stuck| stuck.times >= INSISTENT);
-        stuck.is_some_and(|stuck| {
-            let tcp = &self.flow.tcp;
-            tcp.closed_without(group.direction, stuck.seq, stuck.since)
+        let tcp = &self.flow.tcp;
+        let mut stuck = group.segments.iter();
+        stuck.any(|segment| {
+            segment.times >= INSISTENT
+                && tcp.closed_without(group.direction, segment.seq, segment.first)
         })
     }
 
