@@ -334,6 +334,8 @@ fn neighbour(place: &Place) -> Vec<Attempt> {
 const NO_OTHERHOST: Weaker = (Lack::Reason("OTHERHOST"), |expect| {
     expect.causes = &["UNKNOWN"];
     expect.confidences = &["UNKNOWN"];
+    // The function that frees them also frees what it finds malformed, and looks for a route otherwise.
+    expect.hops = &["FIB"];
 });
 
 fn wrong_gateway(place: &Place) -> Vec<Attempt> {
