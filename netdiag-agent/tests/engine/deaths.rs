@@ -180,8 +180,10 @@ fn a_frame_for_another_station_is_a_death_only_on_the_pods_own_link() {
     let copy = unanswered().dropped(true, "OTHERHOST", "ip_rcv_core", &[]);
     let with = run(&copy, Span::millis(3500));
     let said = |verdicts: &[_]| (last(verdicts).outcome, last(verdicts).cause);
-    assert_ne!(said(&with).0, Outcome::ReplyLost);
     assert_eq!(said(&without).0, Outcome::LeftNodeNoAnswer);
+    assert_ne!(said(&with).1.map(|cause| cause.0), Some("NEIGH_FAILED"));
+    assert_ne!(said(&with).0, Outcome::ReplyLost);
+    assert!(!actions(last(&with)).contains(&(HopName::NicIngress, Action::Dropped, true)));
 
     let astray = Story::new()
         .syn_at_pod()

@@ -98,47 +98,31 @@ pub fn sidecar(case: &Case) -> Result<()> {
     case.node.pod().sh(&rule).map(drop)
 }
 
+/// A connection of the traced pod that speaks when it is told to.
+fn old(case: &Case, to: SocketAddr) -> Result<()> {
+    let held = Held {
+        pod: 0,
+        from: at(case.addresses().pod[0], 0),
+        to,
+        busy: false,
+    };
+    held::hold(case.node, held)
+}
+
 /// The traced pod has had a connection through the Service for a while.
 pub fn old_connection(case: &Case) -> Result<()> {
-    let from = at(case.addresses().pod[0], 0);
-    let to = at(case.addresses().vip_external, service_port(port::TCP[0]));
-    held::hold(
-        case.node,
-        Held {
-            pod: 0,
-            from,
-            to,
-            busy: false,
-        },
-    )
+    let vip = case.addresses().vip_external;
+    old(case, at(vip, service_port(port::TCP[0])))
 }
 
 /// The traced pod has had a connection to the slow server for a while.
 pub fn old_slow_connection(case: &Case) -> Result<()> {
-    let from = at(case.addresses().pod[0], 0);
-    held::hold(
-        case.node,
-        Held {
-            pod: 0,
-            from,
-            to: at(case.healthy(), port::SLOW),
-            busy: false,
-        },
-    )
+    old(case, at(case.healthy(), port::SLOW))
 }
 
 /// The traced pod has had a connection for a while when the far end falls silent.
 pub fn old_silent_connection(case: &Case) -> Result<()> {
-    let from = at(case.addresses().pod[0], 0);
-    held::hold(
-        case.node,
-        Held {
-            pod: 0,
-            from,
-            to: at(case.healthy(), broken::TCP),
-            busy: false,
-        },
-    )?;
+    old(case, at(case.healthy(), broken::TCP))?;
     firewall::external_silence(case)
 }
 

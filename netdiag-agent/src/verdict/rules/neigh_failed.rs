@@ -59,7 +59,7 @@ impl NeighFailed {
             )
         };
         let component = Component {
-            kind: "neighbour".to_owned(),
+            kind: "interface".to_owned(),
             name: Some(interface.to_owned()),
             ..Component::default()
         };
